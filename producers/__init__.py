@@ -1,0 +1,1 @@
+"""Put work in: what other apps import."""

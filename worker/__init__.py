@@ -1,0 +1,1 @@
+"""Do the work: expand, pace, send, reconcile."""

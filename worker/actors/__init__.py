@@ -1,0 +1,1 @@
+"""Thin Dramatiq actors: load, decide, call, record."""

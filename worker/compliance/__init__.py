@@ -1,0 +1,1 @@
+"""Opt-outs, keywords, validity."""

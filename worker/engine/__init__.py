@@ -1,0 +1,1 @@
+"""How we run Dramatiq; the only package that knows its inside."""

@@ -1,0 +1,1 @@
+"""Lanes, buckets and the documented rates of each kind of sender."""

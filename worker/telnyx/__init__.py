@@ -1,0 +1,1 @@
+"""The only package that knows Telnyx's URLs, JSON and error codes."""

@@ -1,0 +1,1 @@
+"""The ASGI app of the web process: API, webhooks."""
