@@ -19,9 +19,9 @@ from typing import Literal
 Encoding = Literal["GSM-7", "UCS-2", "ASCII-7"]
 
 GSM7_EXTENDED = frozenset("~^|\\{}[]€")  # an escape and a character: two septets
-GSM7_BASIC = frozenset((string.ascii_letters + string.digits + string.punctuation + " \n\r").replace("`", "")) | frozenset(
-    "£¥èéùìòØøÅåÆæßÉ¡ÄÖÑÜ§¿äöñüà"
-)
+GSM7_BASIC = frozenset(
+    (string.ascii_letters + string.digits + string.punctuation + " \n\r").replace("`", "")
+) | frozenset("£¥èéùìòØøÅåÆæßÉ¡ÄÖÑÜ§¿äöñüà")
 GSM7_BASIC -= GSM7_EXTENDED
 GSM7 = GSM7_BASIC | GSM7_EXTENDED
 ASCII7 = frozenset(map(chr, range(128)))
@@ -51,17 +51,17 @@ def count(text: str, *, short_code: bool = False) -> Segments:
     """Count the segments of ``text``, the final body, as sent from a short code or from any other sender."""
     characters = set(text)
     if short_code and characters <= ASCII7:
-        return Segments("ASCII-7", _parts(text, frozenset(), len(text), "ASCII-7"), len(text))
+        return Segments("ASCII-7", _parts(text, set(), len(text), "ASCII-7"), len(text))
     if not short_code and characters <= GSM7:
         wide = characters & GSM7_EXTENDED
         units = len(text) + sum(text.count(character) for character in wide)
         return Segments("GSM-7", _parts(text, wide, units, "GSM-7"), units)
-    wide = frozenset(character for character in characters if ord(character) > 0xFFFF)
+    wide = {character for character in characters if ord(character) > 0xFFFF}
     units = len(text) + sum(text.count(character) for character in wide)
     return Segments("UCS-2", _parts(text, wide, units, "UCS-2"), units, _forcing(text, ASCII7 if short_code else GSM7))
 
 
-def _parts(text: str, wide: set[str] | frozenset[str], units: int, encoding: Encoding) -> int:
+def _parts(text: str, wide: set[str], units: int, encoding: Encoding) -> int:
     """Segments for ``text``, whose characters in ``wide`` take two units each, ``units`` in all."""
     alone, each = LIMITS[encoding]
     if units <= alone:
