@@ -1,0 +1,365 @@
+"""Every call to the ledger: arguments in, answers out. Pure; a :class:`~producers.ledger.ledger.Ledger` runs them.
+
+Times are integer microseconds of the server's clock. Message ids are ``<notification>-<index>``, a later leg
+``<notification>-<index>-2``. What each script promises stands on top of its ``.lua`` file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from producers.ledger.scripts import Arg, Call
+
+GRANT_LO_US, GRANT_HI_US, GRANT_VISITS = 50_000, 100_000, 100
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _table(flat: Sequence[bytes]) -> dict[str, bytes]:
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A validated notification, ready to be written.
+
+    ``recipients``: for one message a single string (a number, or the comma list of a group); for many, packed chunks
+    (JSON lists of ``[number, variables | null]``, 200 at most in each). ``content`` and ``extras`` are JSON.
+    """
+
+    id: str
+    client: str
+    fingerprint: str
+    job_type: str
+    klass: int
+    valid_for_us: int
+    send_at_us: int
+    messages: int
+    group: bool
+    content: bytes
+    extras: bytes
+    recipients: Sequence[str | bytes]
+
+
+class Submitted(NamedTuple):
+    outcome: Literal["created", "repeated", "conflict"]
+    at_us: int
+    messages: int
+
+
+def submit(s: Submission) -> Call[Submitted]:
+    """Write a notification. ``conflict``: the id exists with another fingerprint, and nothing was written."""
+    args: list[Arg] = [s.id, s.client, s.fingerprint, s.job_type, s.klass, s.valid_for_us, s.send_at_us]
+    args += [s.messages, int(s.group), s.content, s.extras, *s.recipients]
+    return Call("submit", args, lambda r: Submitted(_text(r[0]), int(r[1]), int(r[2])))  # type: ignore[arg-type]
+
+
+class Loaded(NamedTuple):
+    """What there is to expand. ``cursor`` is None for a lone message; ``chunk`` is its JSON list of recipients."""
+
+    record: dict[str, bytes]
+    content: bytes
+    cursor: str | None
+    chunk: bytes
+
+
+def load(notification: str, cursor: str | None) -> Call[Loaded | None]:
+    """The next chunk of a notification, or None when nothing is to be done at this cursor."""
+
+    def decode(r: list[Any]) -> Loaded | None:
+        if not r:
+            return None
+        if r[0] == b"one":
+            return Loaded(_table(r[1]), r[2], None, b"")
+        return Loaded(_table(r[1]), r[2], _text(r[3]), r[4])
+
+    return Call("load", [notification, cursor or ""], decode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """One recipient after expansion: its lane and own content, or why it is rejected."""
+
+    to: str
+    lane: str = ""
+    content: str | None = None  # None: shared by the chunk
+    release_us: int = 0  # not before; 0: at once
+    reject: str = ""  # a code of [a-z0-9_]
+    title: str = ""
+
+    def packed(self) -> str:
+        item: dict[str, object] = {"to": self.to}
+        if self.lane:
+            item["lane"] = self.lane
+        if self.content is not None:
+            item["c"] = self.content
+        if self.release_us:
+            item["w"] = str(self.release_us)  # as text: no time may pass through a JSON number
+        if self.reject:
+            item["r"], item["e"] = self.reject, self.title
+        return compact(item)
+
+
+class Admitted(NamedTuple):
+    queued: int
+    ended: int
+    next_cursor: str | None
+
+
+def admit(notification: str, cursor: str | None, shared: str, items: Sequence[Admission]) -> Call[Admitted]:
+    """Put a chunk into lanes and timers. A repeated or overtaken call changes nothing and has no successor."""
+
+    def decode(r: list[Any]) -> Admitted:
+        if r[0] == b"passed":
+            return Admitted(0, 0, None)
+        return Admitted(int(r[1]), int(r[2]), _text(r[3]) if r[0] == b"more" else None)
+
+    return Call("admit", [notification, cursor or "", shared, *(item.packed() for item in items)], decode)
+
+
+class Slot(NamedTuple):
+    lane: str
+    at_us: int
+
+
+class Granted(NamedTuple):
+    """``lapsed``: the process was taken for dead and must go on under a new id. ``next_us``: when to ask again, or None."""
+
+    lapsed: bool
+    now_us: int
+    next_us: int | None
+    slots: list[Slot]
+
+
+def grant(process: str, hands: int, *, lane_quota: int, quotas: Mapping[str, int]) -> Call[Granted]:
+    """Ask for at most ``hands`` slots, ``lane_quota`` of any lane (``quotas`` says otherwise for some)."""
+
+    def decode(r: list[Any]) -> Granted:
+        if r[0] == b"lapsed":
+            return Granted(True, 0, None, [])
+        slots = [Slot(_text(r[i]), int(r[i + 1])) for i in range(3, len(r), 2)]
+        return Granted(False, int(r[1]), int(r[2]) if r[2] else None, slots)
+
+    args: list[Arg] = [process, hands, GRANT_LO_US, GRANT_HI_US, GRANT_VISITS, lane_quota]
+    for lane, quota in quotas.items():
+        args += [lane, quota]
+    return Call("grant", args, decode)
+
+
+class Taken(NamedTuple):
+    """Leave to send one message, until the slot's tolerance is over."""
+
+    message: str
+    token: str
+    to: list[str]  # several for a group, without those who opted out
+    content: bytes
+    job_type: str
+    attempt: int
+    may_be_out: bool
+
+
+class Missed(NamedTuple):
+    why: str  # late, held, gone, passed; or empty
+
+
+class Takes(NamedTuple):
+    lapsed: bool
+    now_us: int
+    answers: list[Taken | Missed]  # one for each slot, in order
+
+
+def _members(to: str, letters: str) -> list[str]:
+    numbers = to.split(",")
+    if not letters:
+        return numbers
+    return [number for number, letter in zip(numbers, letters, strict=True) if letter != "O"]
+
+
+def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Takes]:
+    """Take a message for each slot; ``slots`` pairs it with the builder version of its lane's sender."""
+
+    def decode(r: list[Any]) -> Takes:
+        if r[0] == b"lapsed":
+            return Takes(True, 0, [])
+        answers: list[Taken | Missed] = []
+        for a in r[2:]:
+            if a[0] == b"taken":
+                to = _members(_text(a[3]), _text(a[6]))
+                answers.append(Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1"))
+            else:
+                answers.append(Missed(_text(a[1]) if a[0] == b"missed" else "empty"))
+        return Takes(False, int(r[1]), answers)
+
+    args: list[Arg] = [process, token]
+    for slot, builder in slots:
+        args += [slot.lane, slot.at_us, builder]
+    return Call("take", args, decode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """How one request went; see ``finish.lua`` for the outcomes.
+
+    ``why`` is a word of [a-z0-9_] for the timeline; ``to`` of a group pairs each number with a state letter;
+    ``bucket`` says what ``hold_us`` holds: the sender's own, or the most shared one ("account").
+    """
+
+    message: str
+    token: str
+    outcome: Literal[
+        "accepted", "rejected", "opted_out", "retry", "slow_down", "configuration", "not_sent", "conflict", "uncertain"
+    ]
+    why: str = ""
+    provider_id: str | None = None
+    state: str = "A"
+    raw: str | None = None
+    to: Sequence[tuple[str, str]] = ()
+    from_number: str | None = None
+    parts: int | None = None
+    code: str | None = None
+    title: str | None = None
+    delay_us: int = 0
+    uses_a_try: bool = False
+    hold_us: int = 0
+    bucket: Literal["own", "account"] = "own"
+
+    def packed(self) -> str:
+        item: dict[str, object] = {"m": self.message, "k": self.token, "o": self.outcome, "why": self.why}
+        optional = {
+            "pid": self.provider_id, "raw": self.raw, "to": list(self.to), "from": self.from_number, "parts": self.parts,
+            "code": self.code, "title": self.title, "delay": self.delay_us, "hold": self.hold_us,
+        }  # fmt: skip
+        item.update({k: v for k, v in optional.items() if v})
+        if self.outcome == "accepted":
+            item["st"] = self.state
+        if self.uses_a_try:
+            item["count"] = True
+        if self.hold_us:
+            item["bucket"] = self.bucket
+        return compact(item)
+
+
+def finish(process: str, results: Sequence[Finish]) -> Call[list[str]]:
+    """Record how requests went; a word for each: ok, stale, gone, applied, known, odd, duplicate."""
+    return Call("finish", [process, *(r.packed() for r in results)], lambda r: [_text(w) for w in r])
+
+
+def hear(batch: str, body: bytes) -> Call[int]:
+    """Keep a batch of receipts. Returns the server's time."""
+    return Call("hear", [batch, body], int)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """What a receipt or a poll says of a message, found by ``ref`` (its id) or else by the provider's id.
+
+    ``state`` is a letter of A T D F X, or None; ``error`` is (phase, code, title) with phase "w" (webhook) or "p" (poll).
+    """
+
+    ref: str | None
+    provider_id: str | None
+    state: str | None = None
+    raw: str | None = None
+    to: Sequence[tuple[str, str]] = ()
+    from_number: str | None = None
+    parts: int | None = None
+    error: tuple[str, str, str] | None = None
+    read: bool = False
+
+    def packed(self) -> str:
+        item = {
+            "ref": self.ref, "pid": self.provider_id, "st": self.state, "raw": self.raw, "to": [list(p) for p in self.to],
+            "from": self.from_number, "parts": self.parts, "er": list(self.error) if self.error else None, "rd": self.read,
+        }  # fmt: skip
+        return compact({k: v for k, v in item.items() if v})
+
+
+def receipt(batch: str, facts: Sequence[Fact]) -> Call[list[str]]:
+    """Apply facts and forget the batch ("" for polls). A word for each: applied, known, odd, duplicate, lost."""
+    return Call("receipt", [batch, *(f.packed() for f in facts)], lambda r: [_text(w) for w in r])
+
+
+def ear(web: str) -> Call[tuple[int, int]]:
+    """A web process can hear; every 2 s. Returns (hearing since, heard until)."""
+    return Call("ear", [web], lambda r: (int(r[0]), int(r[1])))
+
+
+def beat(process: str, what: Literal["first", "again", "last"]) -> Call[bool]:
+    """A worker process lives. False: it was taken for dead, and must go on under a new id."""
+    return Call("beat", [process, what], lambda r: bool(r == b"ok"))
+
+
+def reap(process: str, *, limit: int = 200) -> Call[tuple[list[str], int]]:
+    """Make uncertain what dead processes were sending. Returns (processes gone for good, messages)."""
+    return Call("reap", [process, limit], lambda r: ([_text(p) for p in r[0]], int(r[1])))
+
+
+class Pointer(NamedTuple):
+    """Something to enqueue. expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id)."""
+
+    kind: Literal["expand", "reconcile", "poll"]
+    id: str
+    more: str
+
+
+def wake(*, limit: int = 100) -> Call[tuple[list[Pointer], bool]]:
+    """Do what timers are due for. Returns (pointers to enqueue, whether more is due)."""
+
+    def decode(r: list[Any]) -> tuple[list[Pointer], bool]:
+        rows = [Pointer(_text(r[i]), _text(r[i + 1]), _text(r[i + 2])) for i in range(0, len(r), 3)]  # type: ignore[arg-type]
+        return [p for p in rows if str(p.kind) != "again"], any(str(p.kind) == "again" for p in rows)
+
+    return Call("wake", [limit], decode)
+
+
+def cancel(notification: str, start: int, *, most: int = 500) -> Call[tuple[int, int | None] | None]:
+    """Stop what waits, from index ``start``. Returns (stopped, next index or None), or None: no such notification."""
+
+    def decode(r: list[Any]) -> tuple[int, int | None] | None:
+        if not r:
+            return None
+        return int(r[0]), int(r[1]) if int(r[1]) >= 0 else None
+
+    return Call("cancel", [notification, start, most], decode)
+
+
+def opt(
+    number: str,
+    direction: Literal["out", "in", ""],
+    *,
+    scopes: Sequence[str],
+    occurred_us: int = 0,
+    source: str,
+    evidence: str = "",
+    by_operator: bool = False,
+    inbound: str = "",
+) -> Call[int]:
+    """Record an opt-out or opt-in of ``number`` in ``scopes`` ("global", "profile:<id>", "sender:<name>").
+
+    ``source``: webhook, list, answer, api, cli. ``inbound``: the inbound message as JSON without bodies, kept once by its
+    event id (``evidence``). Returns how many scopes it changed.
+    """
+    args: list[Arg] = [number, direction, occurred_us, source, evidence, int(by_operator), inbound, *scopes]
+    return Call("opt", args, int)
+
+
+def lane(name: str, what: Literal["pause", "resume", "rate"], value: str | int = "") -> Call[bool]:
+    """Pause (with a reason), resume, or re-rate (microseconds a unit) a lane. False: no such lane."""
+    return Call("lane", [name, what, value], lambda r: bool(int(r) == 1))
+
+
+def publish(publication: Mapping[str, Any], midnights: Mapping[str, Sequence[int]]) -> Call[str]:
+    """Publish the configuration; ``midnights`` gives each daily cap its coming resets. "published", "same" or "older"."""
+    args: list[Arg] = [compact(publication)]
+    for bucket, times in midnights.items():
+        args += [bucket, " ".join(str(t) for t in times)]
+    return Call("publish", args, _text)

@@ -1,0 +1,25 @@
+-- Pause, resume or re-rate a lane at run time. Kept apart from the configuration, and outlives deploys.
+-- needs: base lanes
+-- ARGV: lane, "pause" | "resume" | "rate", reason or us a unit.   Returns 1, or 0 if there is no such lane.
+local lane, what, value = ARGV[1], ARGV[2], ARGV[3]
+local lk = P .. 'lane:' .. lane
+if call('HGET', lk, 'bk') == false then return 0 end
+if what == 'pause' then
+  call('HSET', lk, 'ps', value ~= '' and value or 'operator')
+elseif what == 'resume' then
+  call('HDEL', lk, 'ps')
+  for _, b in ipairs(words(call('HGET', lk, 'bk'))) do call('HDEL', P .. 'b:' .. b, 'hold', 'why') end
+  for class = 0, 2 do
+    if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
+  end
+else
+  local own = P .. 'b:' .. words(call('HGET', lk, 'bk'))[1]
+  local t, tat, new = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0), tonumber(value)
+  call('HSET', P .. 'rates', words(call('HGET', lk, 'bk'))[1], value)
+  call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)),
+    'tat', int(math.min(tat, NOW + math.max(0, tat - NOW) * new / math.max(t, 1))))
+  local at = call('HGET', lk, 'at')
+  if at == 'due' then call('ZADD', P .. 'due', NOW, 'l:' .. lane) end
+end
+ring('send')
+return 1

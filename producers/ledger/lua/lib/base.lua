@@ -1,0 +1,104 @@
+-- What every script starts with: the prefix, the clock and the codecs of the record.
+--
+-- KEYS[1] is the prefix "{namespace}:". Every key is built from it, so all share one Cluster slot.
+-- Times are integer microseconds of the server's own clock. No time passes through cjson, `..` or tostring:
+-- those keep 14 digits, a time has 16. int() keeps all of them.
+local P = KEYS[1]
+local call = redis.call
+local NOW
+do
+  local t = call('TIME')
+  NOW = t[1] * 1000000 + t[2]
+end
+local RUNG = {}
+
+local function int(x) return string.format('%.0f', x) end
+
+local function num(x, default) return tonumber(x) or default end
+
+local DIGITS = '0123456789abcdefghijklmnopqrstuvwxyz'
+local function b36(n)
+  n = math.max(0, math.floor(n))
+  local out = ''
+  repeat
+    local d = n % 36
+    out = string.sub(DIGITS, d + 1, d + 1) .. out
+    n = (n - d) / 36
+  until n < 1
+  return out
+end
+
+local function hash(key)
+  local flat, out = call('HGETALL', key), {}
+  for i = 1, #flat, 2 do out[flat[i]] = flat[i + 1] end
+  return out
+end
+
+local function words(text)
+  local out = {}
+  for word in string.gmatch(text or '', '%S+') do out[#out + 1] = word end
+  return out
+end
+
+local function setting(name, default) return num(call('HGET', P .. 'cfg', name), default) end
+
+-- Wake whoever waits on `what` ("send" or a queue's name): once a call, and lost without harm, for all poll.
+local function ring(what)
+  if not RUNG[what] then
+    RUNG[what] = true
+    call('PUBLISH', P .. 'bell', what)
+  end
+end
+
+local function mkey(mid) return P .. 'm:' .. mid end
+local function nid_of(mid) return string.sub(mid, 1, 32) end
+
+-- Content lives in pieces of at most 64 bytes inside the record, so that the hash stays a listpack (one longer
+-- value would quadruple it); what needs more than 20 pieces gets a key of its own. Field "ct" says where:
+-- a number of pieces, "s" (shared by the notification's messages: t:<notification>) or "c" (c:<message>).
+local PIECE, PIECES = 64, 20
+local function add_content(fields, mid, content)
+  local n = math.ceil(#content / PIECE)
+  if n > PIECES then
+    call('SET', P .. 'c:' .. mid, content)
+    n = 'c'
+  else
+    for i = 1, n do
+      fields[#fields + 1] = tostring(i)
+      fields[#fields + 1] = string.sub(content, (i - 1) * PIECE + 1, i * PIECE)
+    end
+  end
+  fields[#fields + 1] = 'ct'
+  fields[#fields + 1] = tostring(n)
+end
+
+local function content_of(mid, rec)
+  if rec.ct == 's' then return call('GET', P .. 't:' .. nid_of(mid)) or '' end
+  if rec.ct == 'c' then return call('GET', P .. 'c:' .. mid) or '' end
+  local out = {}
+  for i = 1, num(rec.ct, 0) do out[i] = rec[tostring(i)] end
+  return table.concat(out)
+end
+
+-- Take the pieces out of the record; with keep_s > 0 they live on for that long in a key of their own.
+local function drop_content(mid, rec, keep_s)
+  local own = rec.ct == 'c'
+  local pieces = num(rec.ct, 0)
+  if pieces > 0 and keep_s > 0 then call('SET', P .. 'c:' .. mid, content_of(mid, rec), 'EX', keep_s) end
+  if own and keep_s > 0 then call('EXPIRE', P .. 'c:' .. mid, keep_s) end
+  if own and keep_s <= 0 then call('DEL', P .. 'c:' .. mid) end
+  if pieces > 0 then
+    local gone = {}
+    for i = 1, pieces do gone[i] = tostring(i) end
+    call('HDEL', mkey(mid), unpack(gone))
+    call('HSET', mkey(mid), 'ct', keep_s > 0 and 'c' or '0')
+  end
+end
+
+-- The validity of waiting messages: ids in a list for each second (minute, if over an hour away), one timer a list.
+-- 36 bytes a message where a zset entry takes 124; an id that needs nothing any more costs one look.
+local function watch_validity(mid, until_us)
+  local grain = (until_us - NOW) > 3600000000 and 60 or 1
+  local sec = int(math.ceil(until_us / (grain * 1000000)) * grain)
+  if call('RPUSH', P .. 'vb:' .. sec, mid) == 1 then call('ZADD', P .. 'timers', sec * 1000000, 'v' .. sec) end
+end

@@ -1,0 +1,88 @@
+-- Facts: what the provider's answer, a receipt or a poll says. They count from anyone, at any time, in any order.
+--
+-- A fact: { pid, st = letter, raw = provider's word, to = {{number, letter}, ...} for a group, from, parts,
+--           er = {phase, code, title} or nil, rd = read }
+
+local function poll_at(rec) -- the next look at a message that was handed over and is silent
+  local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
+  local step = setting('poll_after_us', 60000000) * 3 ^ num(rec.pn, 0)
+  return math.min(ends, NOW + math.min(step, 43200000000))
+end
+
+-- The state of a group from its members' letters: the lowest while any is open, then failed, unconfirmed, delivered.
+local function of_group(letters)
+  local low, open, worst = 99, nil, nil
+  for i = 1, #letters do
+    local l = string.sub(letters, i, i)
+    if OPEN[l] and (RANK[l] or 0) < low then low, open = RANK[l] or 0, l end
+    if l == 'F' or (l == 'X' and worst ~= 'F') or (l == 'D' and not worst) then worst = l end
+  end
+  return open or worst
+end
+
+-- Raise the members that the fact speaks of; returns the new letters.
+local function raise_members(rec, fact)
+  local position, letters = {}, {}
+  local i = 0
+  for number in string.gmatch(rec.to, '[^,]+') do
+    i = i + 1
+    position[number] = i
+    letters[i] = string.sub(rec.gm or '', i, i)
+    if letters[i] == '' then letters[i] = 'A' end
+  end
+  for _, pair in ipairs(fact.to or {}) do
+    local p, l = position[pair[1]], pair[2]
+    if p and letters[p] ~= 'O' and (RANK[l] or 0) > (RANK[letters[p]] or 0) then letters[p] = l end
+  end
+  return table.concat(letters)
+end
+
+-- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
+-- fact moves), "duplicate" (a second provider id: the message left twice).
+local function apply(mid, rec, fact)
+  local more = {}
+  local function set(field, value)
+    if value and value ~= '' and rec[field] ~= value then
+      rec[field] = value
+      more[#more + 1] = field
+      more[#more + 1] = value
+    end
+  end
+  local word = 'applied'
+  if fact.pid and rec.pid and rec.pid ~= fact.pid then
+    if rec.p2 ~= fact.pid then
+      set('p2', fact.pid)
+      call('HINCRBY', P .. 'counts', 'doubled', 1)
+      event('message.duplicate', mid, rec, rec.s)
+    end
+    word = 'duplicate'
+  elseif fact.pid and not rec.pid then
+    set('pid', fact.pid)
+    local index = P .. 'p:' .. int(math.floor(NOW / 86400000000)) .. ':' .. string.sub(fact.pid, 1, 4)
+    call('HSET', index, fact.pid, mid)
+    call('EXPIRE', index, 950400)
+  end
+  set('fr', fact.from)
+  set('pt', fact.parts and tostring(fact.parts))
+  set('ps', fact.raw and string.sub(fact.raw, 1, 40))
+  if fact.rd then set('rd', int(NOW)) end
+  local to = fact.st
+  if rec.gr then
+    set('gm', raise_members(rec, fact))
+    to = of_group(rec.gm)
+  end
+  local group_fix = rec.gr and rec.s == 'F' and to == 'X'
+  local moves = to and to ~= rec.s
+    and (RANK[rec.s] and (RANK[to] > RANK[rec.s] or group_fix) or (OPEN[rec.s] and not RANK[rec.s]))
+  if fact.er and (moves or OPEN[rec.s]) and not (rec.er and string.find(rec.er, fact.er[1] .. fact.er[2] .. '@', 1, true)) then
+    for _, v in ipairs(add_error(rec, fact.er[1], fact.er[2], fact.er[3])) do more[#more + 1] = v end
+  end
+  if moves then
+    if not rec.ho then set('ho', int(NOW)) end
+    move(mid, rec, to, fact.er and fact.er[2] and string.lower(fact.er[2]) or '', OPEN[to] and poll_at(rec) or nil, more)
+    return word
+  end
+  if #more > 0 then call('HSET', mkey(mid), unpack(more)) end
+  if not OPEN[rec.s] and not RANK[rec.s] then return 'odd' end
+  return word == 'duplicate' and word or 'known'
+end

@@ -1,0 +1,52 @@
+-- Lanes: the paced backlog of one sender and message kind.
+--
+-- A lane is in exactly one place: field "at" is "due" (in zset `due`), a bucket's name (in w:<bucket>), or absent.
+-- q:<lane>:<class> is ordered by fair turn: each notification is a flow, flows take turns, singles of a job type share one.
+
+-- Bring a lane that has something to send to where a grant will find it.
+local function arm(lane, class)
+  local lk = P .. 'lane:' .. lane
+  local f = call('HMGET', lk, 'at', 'ps', 'ok', 'bk')
+  local at = f[1]
+  if f[2] or f[3] ~= '1' then return end
+  if at and at ~= '' and at ~= 'due' then
+    if class == 0 then -- urgent: to the front of those that wait for this bucket
+      local w = P .. 'w:' .. at
+      local head = call('ZRANGE', w, 0, 0, 'WITHSCORES')
+      call('ZADD', w, num(head[2], 1) - 1, 'l:' .. lane)
+    end
+    return
+  end
+  local own = words(f[4])[1]
+  local tat = num(call('HGET', P .. 'b:' .. own, 'tat'), 0)
+  local when = math.max(NOW, tat)
+  if at == 'due' then
+    local score = num(call('ZSCORE', P .. 'due', 'l:' .. lane), nil)
+    if score and score <= when then return end
+  else
+    call('HSET', lk, 'at', 'due')
+  end
+  call('ZADD', P .. 'due', int(when), 'l:' .. lane)
+  ring('send')
+end
+
+-- Put one message into its lane; `front` gives it the next turn of its class (it had a slot and could not use it).
+local function put(lane, class, flow, mid, front)
+  local turn = num(call('HGET', P .. 'lane:' .. lane, 't' .. class), 0)
+  local tag = turn
+  if not front then
+    local flows = P .. 'f:' .. lane .. ':' .. class
+    tag = math.max(turn, num(call('ZSCORE', flows, flow), 0)) + 1
+    call('ZADD', flows, tag, flow)
+    call('ZREMRANGEBYSCORE', flows, '-inf', turn)
+  end
+  call('ZADD', P .. 'q:' .. lane .. ':' .. class, tag, mid)
+end
+
+local function flow_of(mid, rec) return rec.mn and nid_of(mid) or rec.jt end
+
+-- Hold a bucket until a time (never shortening a longer hold), with the reason for people.
+local function hold(bucket, until_us, why)
+  local b = P .. 'b:' .. bucket
+  if until_us > num(call('HGET', b, 'hold'), 0) then call('HSET', b, 'hold', int(until_us), 'why', why) end
+end

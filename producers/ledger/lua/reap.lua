@@ -1,0 +1,37 @@
+-- Make uncertain what dead processes were sending. Any worker may call it, each second.
+-- needs: base lanes states
+-- ARGV: the caller's process, at most how many messages.
+-- Returns {ids of processes that are gone for good, number of messages made uncertain}.
+-- Nobody reaped for 3 s (the server or everyone stalled): wait one liveness limit first, else the living are robbed.
+local limit = tonumber(ARGV[2])
+local reaper = P .. 'reaper'
+local last = num(call('HGET', reaper, 'last'), 0)
+if NOW - last > 3000000 then call('HSET', reaper, 'from', int(NOW + setting('liveness_us', 10000000))) end
+call('HSET', reaper, 'last', int(NOW))
+if NOW < num(call('HGET', reaper, 'from'), 0) then return { {}, 0 } end
+
+local gone, made = {}, 0
+for _, process in ipairs(call('SMEMBERS', P .. 'procs')) do
+  if call('EXISTS', P .. 'alive:' .. process) == 0 then
+    local held = P .. 'held:' .. process
+    local left = false
+    for mid, token in pairs(hash(held)) do
+      if made >= limit then
+        left = true
+        break
+      end
+      local rec = hash(mkey(mid))
+      if rec.s == 'S' and rec.tk == token then
+        local grace = setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
+        move(mid, rec, 'U', 'died', NOW + grace, { 'mb', '1', 'ua', int(NOW) })
+        made = made + 1
+      end
+      call('HDEL', held, mid)
+    end
+    if not left then
+      call('SREM', P .. 'procs', process)
+      gone[#gone + 1] = process
+    end
+  end
+end
+return { gone, made }
