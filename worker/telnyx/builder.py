@@ -50,7 +50,7 @@ class SenderSpec:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is said: final, after templates. ``whatsapp`` is Telnyx's ``whatsapp_message`` object, in the given order."""
+    """What is said, after templates. ``whatsapp`` is Telnyx's ``whatsapp_message`` object, its order kept."""
 
     text: str | None = None
     media_urls: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ Reason = Literal["missing_signature", "missing_timestamp", "malformed", "stale",
 _SECONDS = re.compile(r"[0-9]{1,15}")
 
 
-class BadSignature(Exception):  # noqa: N818 - what callers say: "a bad signature"
+class BadSignature(Exception):
     """The callback is not proven to be Telnyx's. ``reason`` is safe to answer and to log."""
 
     def __init__(self, reason: Reason) -> None:

@@ -1,0 +1,307 @@
+"""The one place that talks to Telnyx: one request a message, through the SDK's async client, and one verdict back.
+
+No retries below us: the SDK and its transport would send a POST again after a read timeout, and the person would get
+two texts. Invariants, each with a test named after it:
+
+- A send makes at most one request. Redirects are not followed either.
+- Whether a byte can have left is known from the connection itself, not from the type of an exception: the transport
+  reports a connection that was cut after the request as a connect timeout.
+- A cancelled send is no verdict: CancelledError passes through, and its caller must call it uncertain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
+from worker.telnyx.outcomes import (
+    NotFound,
+    Outcome,
+    Unavailable,
+    errors_in,
+    from_response,
+    not_sent,
+    parse_json,
+    retry_after_s,
+    uncertain,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+    import httpx
+    from telnyx import AsyncTelnyx
+
+    from worker.telnyx.builder import Request
+
+__all__ = ["Facts", "Gateway", "NotFound", "Outcome", "Unavailable"]
+
+# Below the 60 s after which common load balancers close an idle connection: a request on a connection that the other
+# side is just closing would be uncertain for nothing.
+KEEP_ALIVE_S: Final = 55.0
+# The SDK writes whole request bodies at DEBUG, numbers and texts included, and httpx a line for each request.
+_TALKATIVE_LOGGERS: Final = {"telnyx": logging.INFO, "httpx": logging.WARNING, "httpcore": logging.WARNING}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What Telnyx says about a message that it knows."""
+
+    fact: Fact
+
+
+@dataclass(slots=True)
+class _Flight:
+    """How far one request came. ``connected`` turns true before the first byte can be written."""
+
+    connected: bool = False
+    queued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+_flight: ContextVar[_Flight | None] = ContextVar("telnyx_flight", default=None)
+
+
+class Gateway:
+    """Telnyx, as seen from one event loop. Build it inside that loop; close it there.
+
+    Args:
+        api_key: Sent as a bearer token; never logged.
+        base_url: Ends in ``/v2``.
+        public_url: Where Telnyx reaches us, None in poll mode. Kept for callers that build requests.
+        connections: At least the number of requests under way at once, so that none waits for a connection.
+        connect_s: Limit for name, connection and TLS together.
+        total_s: Limit for the whole request.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        *,
+        public_url: str | None,
+        connections: int = 1024,
+        connect_s: float = 2.0,
+        total_s: float = 18.0,
+    ) -> None:
+        import httpx
+        from telnyx import AsyncTelnyx, DefaultAioHttpClient
+
+        for name, level in _TALKATIVE_LOGGERS.items():
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.getEffectiveLevel(), level))
+        self.public_url = public_url
+        self._total_s = total_s
+        self._session = _session(connections)
+        # read and write are bounded by the total alone: one clock, ours.
+        timeout = httpx.Timeout(None, connect=connect_s, pool=connect_s)
+        http_client = DefaultAioHttpClient(
+            transport=_transport(self._session), timeout=timeout, follow_redirects=False, trust_env=False
+        )
+        self._client: AsyncTelnyx = AsyncTelnyx(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http_client,
+            # Empty, not None: from None the SDK reads the environment, and a stray pair would replace the key by OAuth.
+            client_id="",
+            client_secret="",
+            public_key="",
+            # Ours win over TELNYX_CUSTOM_HEADERS.
+            default_headers={"Authorization": f"Bearer {api_key}"},
+        )
+
+    def warm(self) -> None:
+        """Load what the first request would load, which takes the SDK up to a second."""
+        _ = self._client.messages.with_raw_response.send
+
+    async def aclose(self) -> None:
+        await self._client.close()
+        await self._session.close()
+
+    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome:
+        """Make the one request of a message and judge what came back.
+
+        Args:
+            request: As ``builder.build`` made it.
+            is_resend: The same request left before, and no verdict came back.
+
+        Raises:
+            asyncio.CancelledError: The request may have left: the caller must treat it as uncertain.
+        """
+        flight = _Flight()
+        try:
+            answer = await self._call(request.method_name, flight, idempotency_key=request.key, **request.kwargs)
+        except Exception as exc:  # noqa: BLE001 - every failure must become a verdict; only cancellation passes
+            return _from_failure(exc, flight)
+        return from_response(
+            answer.status,
+            answer.headers,
+            answer.body,
+            channel=request.channel,
+            is_resend=is_resend,
+            now_s=time.time(),
+        )
+
+    async def retrieve(self, provider_id: str) -> Facts | NotFound | Unavailable:
+        """Ask what became of one message. Telnyx answers for 10 days after it was made."""
+        return await self._ask("retrieve", provider_id, _read_message)
+
+    async def retrieve_group(self, provider_id: str) -> Facts | NotFound | Unavailable:
+        """Ask what became of every member of a group message."""
+        return await self._ask(
+            "retrieve_group_messages",
+            provider_id,
+            lambda data, now_us: _read_group(data, provider_id, now_us),
+        )
+
+    async def _ask(
+        self, method_name: str, provider_id: str, read: Callable[[Any, int], Fact | None]
+    ) -> Facts | NotFound | Unavailable:
+        flight = _Flight()
+        try:
+            answer = await self._call(method_name, flight, provider_id)
+        except Exception as exc:  # noqa: BLE001 - a poll that fails says nothing about its message
+            return Unavailable(_from_failure(exc, flight).reason)
+        now_s = time.time()
+        payload = parse_json(answer.body)
+        if 200 <= answer.status < 300:
+            data = payload.get("data") if isinstance(payload, dict) else None
+            fact = read(data, int(now_s * 1_000_000))
+            return Facts(fact) if fact is not None else Unavailable("unreadable")
+        code = next((code for code, _ in errors_in(payload) if code), "")
+        if answer.status == 404 or code in {"10005", "40303"}:
+            return NotFound(code)
+        alert = answer.status in {401, 402, 403}
+        return Unavailable(f"http_{answer.status}", retry_after_s(answer.headers, now_s), alert)
+
+    async def _call(self, method_name: str, flight: _Flight, *args: Any, **kwargs: Any) -> _Answer:
+        """One request, at most ``total_s``. Returns any answer that arrived whole, whatever its status."""
+        from telnyx import APIStatusError
+
+        method: Callable[..., Awaitable[Any]] = getattr(self._client.messages.with_raw_response, method_name)
+        token = _flight.set(flight)
+        try:
+            async with asyncio.timeout(self._total_s):
+                response: httpx.Response = (await method(*args, **kwargs)).http_response
+        except APIStatusError as exc:
+            response = exc.response
+        finally:
+            _flight.reset(token)
+        return _Answer(response.status_code, response.headers, response.content)
+
+
+def _read_message(data: Any, now_us: int) -> Fact | None:
+    return fact_from_message(data, now_us=now_us) if isinstance(data, dict) and data.get("id") else None
+
+
+def _read_group(data: Any, provider_id: str, now_us: int) -> Fact | None:
+    rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+    return fact_from_group(rows, provider_id=provider_id, now_us=now_us) if rows else None
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    import aiohttp
+    import httpx
+
+    connector = aiohttp.TCPConnector(
+        limit=connections, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, ssl=httpx.create_ssl_context()
+    )
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_note_connected)
+    trace.on_connection_reuseconn.append(_note_connected)
+    trace.on_connection_queued_start.append(_note_queued)
+    trace.on_connection_queued_end.append(_note_unqueued)
+    return aiohttp.ClientSession(
+        connector=connector,
+        trace_configs=[trace],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
+
+
+def _transport(session: aiohttp.ClientSession) -> httpx.AsyncBaseTransport:
+    from httpx_aiohttp import AiohttpTransport
+
+    return AiohttpTransport(client=session)
+
+
+async def _note_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    if (flight := _flight.get()) is not None:
+        flight.connected = True
+
+
+async def _note_queued(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    if (flight := _flight.get()) is not None:
+        flight.queued = True
+
+
+async def _note_unqueued(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    if (flight := _flight.get()) is not None:
+        flight.queued = False
+
+
+def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
+    """A request without an answer. Without a connection nothing left; with one, anything may have."""
+    from telnyx import APIConnectionError
+
+    if flight.connected:
+        return uncertain(_broken_reason(exc))
+    if isinstance(exc, APIConnectionError | TimeoutError):
+        return not_sent("pool" if flight.queued else _unconnected_reason(exc))
+    # Not the network: the SDK could not make a request of these arguments, and never will.
+    return Outcome(kind="rejected", reason="unsendable", title=type(exc).__name__, alert=True)
+
+
+def _unconnected_reason(exc: BaseException) -> str:
+    import aiohttp
+
+    causes = list(_causes(exc))
+    # aiohttp names the failed lookup by class; gaierror alone also stands behind a bad literal address.
+    if any(isinstance(cause, aiohttp.ClientConnectorDNSError | socket.gaierror) for cause in causes):
+        return "dns"
+    if any(isinstance(cause, aiohttp.ClientSSLError | ssl.SSLError | ssl.CertificateError) for cause in causes):
+        return "tls"
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "connect_refused"
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return "connect_timeout"
+    return "connect"
+
+
+def _broken_reason(exc: BaseException) -> str:
+    import aiohttp
+    import httpx
+
+    causes = list(_causes(exc))
+    if any(isinstance(cause, httpx.DecodingError | aiohttp.ClientResponseError) for cause in causes):
+        return "unreadable"
+    if any(isinstance(cause, OSError) and not isinstance(cause, TimeoutError) for cause in causes):
+        return "cut"
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return "read_timeout"
+    return "cut"
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what it was raised from, each once: the transport maps most, so the first one tells little."""
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__
