@@ -1,0 +1,30 @@
+"""From a rate to what a bucket holds: its emission interval and its tolerance, in microseconds.
+
+A bucket is GCRA with a burst of one: slots are never closer than the interval. So rounding goes up, to the slower side.
+"""
+
+from worker.settings.quantities import MICROSECONDS, Rate, parse_rate
+
+TOLERANCE_MIN_US = 10_000  # a busy host wakes a thread that late on a normal day
+TOLERANCE_MAX_US = 1_000_000  # a slow sender's slot is not worth waiting longer for: the next one comes
+
+__all__ = ["MICROSECONDS", "Rate", "interval_us", "parse_rate", "rate_per_s", "tolerance_us"]
+
+
+def interval_us(rate: Rate) -> int:
+    """Microseconds between two units at this rate, at least 1, rounded up so that the rate is never exceeded."""
+    return max(1, -(-rate.per_us // rate.units))
+
+
+def tolerance_us(interval: int) -> int:
+    """How late a slot may still be used.
+
+    Less than one interval late adds at most one message to any window, however the host stalls; a floor, for no host is
+    punctual to the microsecond; a ceiling, so that a message never waits long for a hand that died.
+    """
+    return min(max(TOLERANCE_MIN_US, interval), TOLERANCE_MAX_US)
+
+
+def rate_per_s(interval: int) -> float:
+    """Units a second at this interval."""
+    return 1_000_000 / interval

@@ -1,0 +1,213 @@
+"""What the tables of ``notify.toml`` must say about each other, and what is allowed but probably not meant.
+
+Pure: a configuration goes in, problems or warnings come out.
+"""
+
+from collections.abc import Iterator, Mapping, Set
+
+from worker.settings.channels import CHANNELS, is_toll_free, is_us_number
+from worker.settings.model import Config, Fallback, JobType, Sender, WhatsAppTemplate
+from worker.settings.problems import Problem, choose, show
+
+# Checked at start, and not acted on yet by this version: a key of a job type and what is missing. The list shrinks.
+NOT_YET: Mapping[str, str] = {
+    "fallback": "no further leg is created",
+    "quiet_hours": "messages leave at any hour",
+    "quiet_days": "messages leave on any day",
+    "holidays": "messages leave on any day",
+    "preset": "messages leave at any hour",
+    "frequency": "messages to one person are not counted",
+    "max_parts": "long texts are not refused",
+}
+
+
+def cross_check(config: Config, declared: Mapping[str, Set[str]]) -> list[Problem]:
+    """Everything that does not fit together. ``declared``: the names that the file gives, by section."""
+    problems: list[Problem] = []
+    for name, sender in config.senders.items():
+        problems += _sender_fields(f"senders.{name}", sender)
+        problems += _sender_rate(f"senders.{name}", sender)
+        if sender.campaign is not None and sender.campaign not in declared["campaigns"]:
+            remedy = choose(sender.campaign, declared["campaigns"], otherwise=f"add [campaigns.{sender.campaign}]")
+            problems.append(Problem(f"senders.{name}.campaign", "names no campaign", remedy, show(sender.campaign)))
+    for name, campaign in config.campaigns.items():
+        if campaign.brand is not None and campaign.brand not in declared["brands"]:
+            remedy = choose(campaign.brand, declared["brands"], otherwise=f"add [brands.{campaign.brand}]")
+            problems.append(Problem(f"campaigns.{name}.brand", "names no brand", remedy, show(campaign.brand)))
+    for name, job_type in config.job_types.items():
+        problems += _job_type(f"job_types.{name}", job_type, config, declared["senders"])
+    problems += _times(config)
+    return problems
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed, and worth a line when a process starts."""
+    lines = []
+    if config.limits.account is None:
+        lines.append(
+            'limits.account is absent, so nothing bounds all senders together: write account = "50/s", or yours'
+        )
+    if config.limits.account_mms is None and any(sender.rules.takes_media for sender in config.senders.values()):
+        lines.append(
+            'limits.account_mms is absent, so nothing bounds all MMS together: write account_mms = "15/s", or yours'
+        )
+    used_profiles = {sender.messaging_profile_id for sender in config.senders.values()}
+    for profile in config.limits.profiles:
+        if profile not in used_profiles:
+            lines.append(f'limits."profile:{profile}" bounds nothing: no sender has this messaging_profile_id')
+    for name in sorted(set(config.campaigns) - {sender.campaign for sender in config.senders.values()}):
+        lines.append(f"campaigns.{name} bounds nothing: no sender names it")
+    for name in sorted(set(config.brands) - {campaign.brand for campaign in config.campaigns.values()}):
+        lines.append(f"brands.{name} bounds nothing: no campaign names it")
+    used = {job_type.sender for job_type in config.job_types.values()}
+    used |= {leg.sender for job_type in config.job_types.values() for leg in job_type.fallback}
+    for name in sorted(set(config.senders) - used):
+        lines.append(f"senders.{name} is used by no job type")
+    for name, job_type in config.job_types.items():
+        lines += _job_type_warnings(f"job_types.{name}", job_type, config)
+    return lines
+
+
+def templates_of(job_type: JobType) -> Iterator[tuple[str, str]]:
+    """Every template of a job type with the path of its key: its text, and the values of WhatsApp components."""
+    if job_type.template is not None:
+        yield "template", job_type.template
+    yield from _component_templates("whatsapp_template", job_type.given_whatsapp_template)
+    for index, leg in enumerate(job_type.fallback):
+        yield from _component_templates(f"fallback[{index}].whatsapp_template", leg.whatsapp_template)
+
+
+def _component_templates(path: str, template: WhatsAppTemplate | None) -> Iterator[tuple[str, str]]:
+    if template is not None:
+        yield from _strings(f"{path}.components", template.components)
+
+
+def _strings(path: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _strings(f"{path}.{key}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _strings(f"{path}[{index}]", inner)
+
+
+def _sender_fields(path: str, sender: Sender) -> Iterator[Problem]:
+    rules, channel = sender.rules, sender.channel
+    shape = rules.from_shape
+    if shape is None:
+        if sender.from_ is not None:
+            yield Problem(
+                f"{path}.from",
+                f"does not belong to channel {channel}",
+                "take it out: Telnyx chooses the number",
+                show(sender.from_),
+            )
+    elif sender.from_ is None:
+        yield Problem(f"{path}.from", "is missing", f'write from = "{shape.example}"')
+    elif shape.pattern.fullmatch(sender.from_) is None:
+        yield Problem(f"{path}.from", shape.what, f'write from = "{shape.example}"', show(sender.from_))
+    elif channel == "long_code" and is_toll_free(sender.from_):
+        yield Problem(f"{path}.from", "is a toll-free number", 'write channel = "toll_free"', show(sender.from_))
+    if rules.needs_profile and sender.messaging_profile_id is None:
+        remedy = 'write messaging_profile_id = "abc85f64-5717-4562-b3fc-2c9600000000", the id of your profile'
+        yield Problem(f"{path}.messaging_profile_id", "is missing", remedy)
+    if sender.campaign is not None and not rules.may_have_campaign:
+        having = ", ".join(name for name, other in CHANNELS.items() if other.may_have_campaign)
+        yield Problem(
+            f"{path}.campaign",
+            f"does not belong to channel {channel}",
+            f"take it out: only {having} have one",
+            show(sender.campaign),
+        )
+    if sender.unit == "segment" and not rules.has_segments:
+        yield Problem(
+            f"{path}.unit",
+            f'must be "message" for channel {channel}',
+            'write unit = "message": it has no segments',
+            '"segment"',
+        )
+
+
+def _sender_rate(path: str, sender: Sender) -> Iterator[Problem]:
+    """``auto`` stands only where a documented default exists."""
+    if sender.rate != "auto":
+        return
+    if sender.channel == "number_pool":
+        remedy = 'write rate = "20/s", the sum of what its numbers may send'
+        yield Problem(f"{path}.rate", "must be explicit for channel number_pool", remedy, '"auto"')
+    elif sender.channel == "whatsapp":
+        remedy = 'write rate = "20/s", or what your WhatsApp account is allowed'
+        yield Problem(
+            f"{path}.rate", "must be explicit for channel whatsapp, which has no documented default", remedy, '"auto"'
+        )
+    elif sender.channel == "long_code" and sender.campaign is None and is_us_number(sender.from_ or ""):
+        remedy = 'write campaign = "C1" and a section [campaigns.C1] with its class, or an explicit rate = "1/s"'
+        yield Problem(f"{path}.campaign", 'is missing: rate = "auto" of a US long code comes from its campaign', remedy)
+
+
+def _job_type(path: str, job_type: JobType, config: Config, senders: Set[str]) -> Iterator[Problem]:
+    otherwise = f"add [senders.{job_type.sender}]"
+    if job_type.sender and job_type.sender not in senders:
+        remedy = choose(job_type.sender, senders, otherwise=otherwise)
+        yield Problem(f"{path}.sender", "names no sender", remedy, show(job_type.sender))
+    sender = config.senders.get(job_type.sender)
+    if sender is not None and job_type.media_urls and not sender.rules.takes_media:
+        yield Problem(
+            f"{path}.media_urls",
+            f"cannot go over channel {sender.channel}",
+            "take them out, or use another sender",
+            show(list(job_type.media_urls)),
+        )
+    for index, leg in enumerate(job_type.fallback):
+        yield from _fallback(f"{path}.fallback[{index}]", leg, job_type, config, senders)
+    from worker.content.templates import TemplateError, check  # Jinja costs 40 ms; roles without a file do not pay
+
+    for key, template in templates_of(job_type):
+        try:
+            check(template)
+        except TemplateError as exc:
+            yield Problem(f"{path}.{key}", f"is no valid template (line {exc.line})", exc.remedy, show(template))
+
+
+def _fallback(path: str, leg: Fallback, job_type: JobType, config: Config, senders: Set[str]) -> Iterator[Problem]:
+    if leg.sender not in senders:
+        remedy = choose(leg.sender, senders, otherwise=f"add [senders.{leg.sender}]")
+        yield Problem(f"{path}.sender", "names no sender", remedy, show(leg.sender))
+    sender, first = config.senders.get(leg.sender), config.senders.get(job_type.sender)
+    if sender is None or sender.channel != "whatsapp":
+        return
+    is_text = first is not None and first.channel != "whatsapp"
+    if is_text and leg.whatsapp_template is None and job_type.given_whatsapp_template is None:
+        remedy = (
+            'add whatsapp_template = { name = "code", language = "en_US" }, as free text reaches only who just wrote'
+        )
+        yield Problem(f"{path}.whatsapp_template", "is missing", remedy)
+
+
+def _times(config: Config) -> Iterator[Problem]:
+    timing, storage = config.timing, config.storage
+    if timing.grace_urgent_s > timing.grace_s:
+        yield Problem(
+            "timing.grace_urgent",
+            f"must be at most timing.grace, {timing.grace_s}s",
+            f'write grace_urgent = "{timing.grace_s}s"',
+            f'"{timing.grace_urgent_s}s"',
+        )
+    if storage.content_kept_s > storage.retention_s:
+        yield Problem(
+            "storage.content_kept",
+            f"must be at most storage.retention, {storage.retention_s}s",
+            f'write content_kept = "{storage.retention_s}s"',
+            f'"{storage.content_kept_s}s"',
+        )
+
+
+def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator[str]:
+    for key, effect in NOT_YET.items():
+        if getattr(job_type, key) not in (None, ()):
+            yield f"{path}.{key} is checked, but this version does not act on it yet: {effect}"
+    channels = {config.senders[name].channel for name in (job_type.sender, *(leg.sender for leg in job_type.fallback))}
+    if job_type.given_whatsapp_template is not None and "whatsapp" not in channels:
+        yield f"{path}.whatsapp_template is never used: neither its sender nor a fallback is a WhatsApp one"

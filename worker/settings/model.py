@@ -1,0 +1,241 @@
+"""What ``notify.toml`` holds, once it has been read: frozen models with defaults and units.
+
+A key of the file is a field's alias; the field itself says its unit (``grace`` is ``grace_s``). Ranges stand here; what
+one table must say about another stands in ``checks``. Unknown keys are errors: a mistyped limit would be no limit.
+"""
+
+import re
+import zoneinfo
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from worker.settings.channels import CHANNELS, Channel, ChannelRules
+from worker.settings.problems import wrong
+from worker.settings.quantities import (
+    Hours,
+    Rate,
+    duration_s,
+    parse_hours,
+    parse_rate_or_auto,
+)
+
+Priority = Literal["urgent", "normal", "bulk"]
+CampaignClass = Literal["A", "B", "C", "D", "E", "F", "G", "K", "N", "P", "S", "T", "W", "X"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+PRIORITIES: tuple[Priority, ...] = ("urgent", "normal", "bulk")  # the index is the class that scripts know
+VALID_FOR_S: Mapping[Priority, int] = {"urgent": 600, "normal": 86_400, "bulk": 3 * 86_400}
+
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+def read_profile(value: str) -> str:
+    if re.fullmatch(_UUID, value) is None:
+        raise wrong(
+            "must be the id of a messaging profile",
+            'write it as the portal shows it: "abc85f64-5717-4562-b3fc-2c9600000000"',
+        )
+    return value.lower()
+
+
+def _zone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        raise wrong("must be a time zone of the IANA list", 'write "America/New_York"') from None
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(value) > 2_000:
+        raise wrong("must be an http or https URL of at most 2,000 characters", 'write "https://app.example.com/path"')
+    return value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+ProfileId = Annotated[str, AfterValidator(read_profile)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class Table(BaseModel):
+    """A table of the file. Strict: a TOML string that looks like a number is a mistake worth hearing of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Sender(Table):
+    """What messages come from. ``CHANNELS`` says which of the optional fields a channel needs and allows."""
+
+    channel: Channel = Field(examples=['"long_code"'])
+    from_: str | None = Field(None, alias="from", examples=['"+13125550001"'])
+    messaging_profile_id: ProfileId | None = Field(None, examples=['"abc85f64-5717-4562-b3fc-2c9600000000"'])
+    campaign: str | None = Field(None, examples=['"C1"'])
+    rate: Annotated[Rate | Literal["auto"], PlainValidator(parse_rate_or_auto)] = Field(examples=['"20/s" or "auto"'])
+    unit: Literal["message", "segment"] = Field("message", examples=['"message"'])
+    bulk_share: float = Field(0.1, ge=0.01, le=0.5, examples=["0.1"])
+
+    @property
+    def rules(self) -> ChannelRules:
+        return CHANNELS[self.channel]
+
+
+class Campaign(Table):
+    """A registered 10DLC use case. The class is AT&T's, which sets its limits a minute."""
+
+    class_: CampaignClass = Field(alias="class", examples=['"A"'])
+    brand: str | None = Field(None, examples=['"acme"'])
+
+    @property
+    def is_per_number(self) -> bool:
+        """AT&T counts the classes G and N by number, so senders do not share their limits."""
+        return self.class_ in ("G", "N")
+
+
+class Brand(Table):
+    """Who is registered. T-Mobile caps a day's messages by brand, over all its campaigns."""
+
+    daily_cap: int = Field(ge=1, le=1_000_000_000, examples=["200000"])
+    cap_timezone: Zone = Field("America/Los_Angeles", examples=['"America/Los_Angeles"'])
+    urgent_reserve: float = Field(0.1, ge=0, le=0.9, examples=["0.1"])
+
+
+class Limits(Table):
+    """Limits that several senders share. An absent one is no limit."""
+
+    account: Rate | None = None
+    account_mms: Rate | None = None
+    profiles: Mapping[ProfileId, Rate] = Field(default_factory=dict)
+
+
+class WhatsAppTemplate(Table):
+    """An approved template. String values in ``components`` may be templates over the request's variables."""
+
+    name: str = Field(min_length=1, max_length=512, examples=['"code"'])
+    language: str = Field(min_length=2, max_length=16, examples=['"en_US"'])
+    components: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Fallback(Table):
+    """The next leg, when nothing was delivered ``after`` this time from hand-over, or at once on failure."""
+
+    sender: str = Field(examples=['"whatsapp_main"'])
+    after_s: Annotated[int, BeforeValidator(duration_s("1s", "3d"))] = Field(alias="after", examples=['"60s"'])
+    whatsapp_template: WhatsAppTemplate | None = None
+
+
+class Frequency(Table):
+    """At most ``limit`` messages to one person ``per`` this time, over all job types of the group."""
+
+    group: str = Field(min_length=1, max_length=40, examples=['"marketing"'])
+    limit: int = Field(ge=1, le=1_000, examples=["3"])
+    per_s: Annotated[int, BeforeValidator(duration_s("1m", "31d"))] = Field(alias="per", examples=['"24h"'])
+
+
+class JobType(Table):
+    """A named kind of notification."""
+
+    sender: str = Field(examples=['"alerts"'])
+    priority: Priority = Field("normal", examples=['"normal"'])
+    template: str | None = Field(None, min_length=1, examples=['"Your code is {{ code }}"'])
+    given_valid_for_s: Annotated[int, BeforeValidator(duration_s("1s", "7d"))] | None = Field(
+        None, alias="valid_for", examples=['"24h"']
+    )
+    on_uncertain: Literal["resend", "give_up"] = Field("resend", examples=['"resend"'])
+    grace_s: Annotated[int, BeforeValidator(duration_s("1s", "1h"))] | None = Field(
+        None, alias="grace", examples=['"60s"']
+    )
+    fallback: Annotated[tuple[Fallback, ...], BeforeValidator(_tuple)] = ()
+    given_whatsapp_template: WhatsAppTemplate | None = Field(None, alias="whatsapp_template")
+    callback_url: Url | None = Field(None, examples=['"https://app.example.com/events"'])
+    media_urls: Annotated[tuple[Url, ...], BeforeValidator(_tuple)] = Field((), max_length=10)
+    quiet_hours: Annotated[Hours, PlainValidator(parse_hours)] | None = None
+    quiet_days: Annotated[tuple[Weekday, ...], BeforeValidator(_tuple)] = Field((), examples=['["sat", "sun"]'])
+    holidays: str | None = Field(None, pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$", examples=['"US" or "US-FL"'])
+    preset: Literal["us-tcpa", "us-fl"] | None = Field(None, examples=['"us-tcpa"'])
+    frequency: Frequency | None = None
+    max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
+
+    @property
+    def valid_for_s(self) -> int:
+        """How long its messages may still leave, from the later of enqueue and ``send_at``."""
+        return VALID_FOR_S[self.priority] if self.given_valid_for_s is None else self.given_valid_for_s
+
+    @property
+    def klass(self) -> int:
+        """0 urgent, 1 normal, 2 bulk: lower goes first."""
+        return PRIORITIES.index(self.priority)
+
+    @property
+    def whatsapp_template(self) -> dict[str, Any] | None:
+        """As plain values: ``name``, ``language`` and, where given, ``components``."""
+        template = self.given_whatsapp_template
+        return None if template is None else template.model_dump(exclude_unset=True)
+
+
+class Timing(Table):
+    """How long the service waits for what, and how often it tries."""
+
+    grace_s: Annotated[int, BeforeValidator(duration_s("1s", "1h"))] = Field(60, alias="grace")
+    given_grace_urgent_s: Annotated[int, BeforeValidator(duration_s("1s", "1h"))] | None = Field(
+        None, alias="grace_urgent"
+    )
+    liveness_s: Annotated[int, BeforeValidator(duration_s("2s", "5m"))] = Field(10, alias="liveness")
+    poll_after_s: Annotated[int, BeforeValidator(duration_s("1s", "12h"))] = Field(60, alias="poll_after")
+    silent_after_s: Annotated[int, BeforeValidator(duration_s("1s", "72h"))] = Field(259_200, alias="silent_after")
+    max_tries: int = Field(5, ge=1, le=100, examples=["5"])
+
+    @property
+    def grace_urgent_s(self) -> int:
+        """15 s unless given; a shorter ``grace`` shortens it too, for nobody waits longer with an urgent message."""
+        return min(15, self.grace_s) if self.given_grace_urgent_s is None else self.given_grace_urgent_s
+
+
+class Storage(Table):
+    """How long Redis keeps what."""
+
+    retention_s: Annotated[int, BeforeValidator(duration_s("1m", "90d"))] = Field(7 * 86_400, alias="retention")
+    content_kept_s: Annotated[int, BeforeValidator(duration_s("0s", "90d"))] = Field(0, alias="content_kept")
+    events: int = Field(100_000, ge=100, le=10_000_000, examples=["100000"])
+
+
+class Receipts(Table):
+    """Where fates come from: Telnyx calls us, or we only ask."""
+
+    mode: Literal["webhook", "poll"] = Field("webhook", examples=['"webhook"'])
+
+
+class Callbacks(Table):
+    """What apps may ask us to call."""
+
+    allow_private: bool = Field(False, examples=["false"])
+
+
+class Defaults(Table):
+    """What holds where nothing better is known."""
+
+    timezone: Zone = Field("America/New_York", examples=['"America/New_York"'])
+
+
+class Config(Table):
+    """All of ``notify.toml``, checked. Only ``reading`` makes one, so a Config in hand holds together."""
+
+    senders: Mapping[str, Sender]
+    job_types: Mapping[str, JobType]
+    campaigns: Mapping[str, Campaign] = Field(default_factory=dict)
+    brands: Mapping[str, Brand] = Field(default_factory=dict)
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    storage: Storage = Storage()
+    receipts: Receipts = Receipts()
+    callbacks: Callbacks = Callbacks()
+    defaults: Defaults = Defaults()
+
+    def campaign_of(self, sender: Sender) -> Campaign | None:
+        return None if sender.campaign is None else self.campaigns[sender.campaign]
