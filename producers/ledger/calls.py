@@ -304,7 +304,10 @@ def reap(process: str, *, limit: int = 200) -> Call[tuple[list[str], int]]:
 
 
 class Pointer(NamedTuple):
-    """Something to enqueue. expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id)."""
+    """Something to enqueue.
+
+    expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id).
+    """
 
     kind: Literal["expand", "reconcile", "poll"]
     id: str
