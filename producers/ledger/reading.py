@@ -128,8 +128,11 @@ def read_message(ledger: Ledger, mid: str) -> MessageView | None:
     with ledger.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(ledger.key(f"m:{mid}"))
         pipe.zscore(ledger.key("timers"), mid)
-        flat, score = pipe.execute()
+        pipe.hget(ledger.key(f"n:{mid[:32]}"), "at")
+        flat, score, shared_at = pipe.execute()
     record = _texts(flat)
+    if shared_at is not None:  # a message of many: its submit time stands in its notification
+        record["at"] = shared_at.decode()
     return _view(mid, record, score) if "s" in record else None
 
 
@@ -183,7 +186,7 @@ def _page(ledger: Ledger, nid: str, head: dict[str, str], indexes: range) -> lis
     for i, flat, score in zip(indexes, records, scores, strict=True):
         record = _texts(flat)
         if "s" in record:
-            views.append(_view(f"{nid}-{i}", record, score))
+            views.append(_view(f"{nid}-{i}", {**record, "at": head["at"]}, score))
         elif i >= int(head["ex"]):
             waiting.append(i)
     return views + _unexpanded(ledger, nid, head, waiting)

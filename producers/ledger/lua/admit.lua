@@ -58,7 +58,7 @@ end
 
 if cursor == '' then
   local mid = id .. '-0'
-  local rec = hash(mkey(mid))
+  local rec = record(mid)
   if rec.s ~= 'N' then return { 'passed' } end
   local item = cjson.decode(ARGV[4])
   if item.c then
@@ -84,13 +84,11 @@ call('HSET', key, 'cur', tonumber(cursor) + 1, 'ex', index + #ARGV - 3)
 for i = 4, #ARGV do
   local item = cjson.decode(ARGV[i])
   local mid = id .. '-' .. string.format('%d', index + i - 4)
-  local rec = { s = 'N', at = n.at, jt = n.jt, k = n.k, vu = n.vu, sa = n.sa, to = item.to, mn = '1', tl = 'N0', ct = 's' }
-  local fields = { 'at', n.at, 'jt', n.jt, 'k', n.k, 'vu', n.vu, 'to', item.to, 'mn', '1' }
+  local rec = { s = 'N', at = n.at, jt = n.jt, k = n.k, vu = n.vu, sa = n.sa, to = item.to, mn = '1', tl = 'N0' }
+  local fields = { 'k', n.k, 'to', item.to, 'mn', '1' }
   if item.c then
     add_content(fields, mid, item.c)
-    for j = 13, #fields, 2 do rec[fields[j]] = fields[j + 1] end
-  else
-    fields[13], fields[14] = 'ct', 's'
+    for j = 7, #fields, 2 do rec[fields[j]] = fields[j + 1] end
   end
   call('HSET', mkey(mid), unpack(fields))
   place(mid, rec, item)

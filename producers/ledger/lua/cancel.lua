@@ -8,7 +8,7 @@ local key = P .. 'n:' .. id
 local stopped = 0
 
 local function stop(mid)
-  local rec = hash(mkey(mid))
+  local rec = record(mid)
   if not rec.s then return end
   if WAITING[rec.s] then
     if not rec.mb then stopped = stopped + 1 end

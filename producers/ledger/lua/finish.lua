@@ -62,7 +62,7 @@ end
 for i = 2, #ARGV do
   local r = cjson.decode(ARGV[i])
   local mid = r.m
-  local rec = hash(mkey(mid))
+  local rec = record(mid)
   local word
   if not rec.s then
     word = 'gone'

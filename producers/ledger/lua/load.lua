@@ -12,6 +12,6 @@ if call('EXISTS', key) == 1 then
   if not chunk or call('HGET', key, 'cx') then return {} end
   return { 'many', call('HGETALL', key), call('GET', P .. 'rq:' .. id) or '', cur, chunk }
 end
-local rec = hash(mkey(id .. '-0'))
+local rec = record(id .. '-0')
 if rec.s ~= 'N' then return {} end
 return { 'one', call('HGETALL', mkey(id .. '-0')), content_of(id .. '-0', rec) }

@@ -20,7 +20,7 @@ for _, process in ipairs(call('SMEMBERS', P .. 'procs')) do
         left = true
         break
       end
-      local rec = hash(mkey(mid))
+      local rec = record(mid)
       if rec.s == 'S' and rec.tk == token then
         local grace = setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
         move(mid, rec, 'U', 'died', NOW + grace, { 'mb', '1', 'ua', int(NOW) })

@@ -20,7 +20,7 @@ for i = 2, #ARGV do
   local mid = find(fact)
   local word = 'lost'
   if mid then
-    local rec = hash(mkey(mid))
+    local rec = record(mid)
     word = rec.s and apply(mid, rec, fact) or 'lost'
   end
   if word == 'lost' or word == 'odd' then

@@ -136,7 +136,7 @@ for i = 3, #ARGV, 3 do
   local answer
   if mine[slots] then
     local mid = mine[slots]
-    local rec = hash(mkey(mid))
+    local rec = record(mid)
     if rec.s == 'S' and rec.tk == token .. '.' .. slots then answer = describe(mid, rec, rec.tk) end
     answer = answer or { 'missed', 'passed' }
   elseif call('ZREM', P .. 'g:' .. lane, ARGV[i + 1]) == 0 then
@@ -150,7 +150,7 @@ for i = 3, #ARGV, 3 do
       for _ = 1, 50 do
         local mid, class = pop(lane, l)
         if not mid then break end
-        local rec = hash(mkey(mid))
+        local rec = record(mid)
         if rec.s == 'Q' and not ended(mid, rec, l, builder) then
           rec.tk = token .. '.' .. slots
           rec.an = tostring(num(rec.an, 0) + 1)

@@ -20,7 +20,7 @@ local function queue(mid, rec, why)
 end
 
 local function expire(mid)
-  local rec = hash(mkey(mid))
+  local rec = record(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then finish_as(mid, rec, 'E', 'validity') end
 end
 
@@ -58,7 +58,7 @@ local function decide(mid, rec)
 end
 
 local function look(mid)
-  local rec = hash(mkey(mid))
+  local rec = record(mid)
   if rec.s == 'W' then
     if NOW > num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
     return queue(mid, rec)

@@ -53,9 +53,19 @@ end
 local function mkey(mid) return P .. 'm:' .. mid end
 local function nid_of(mid) return string.sub(mid, 1, 32) end
 
+-- A message's record; what all messages of a notification share (its times, its job type) stands once, in n:<notification>.
+local function record(mid)
+  local rec = hash(mkey(mid))
+  if rec.mn then
+    local f = call('HMGET', P .. 'n:' .. nid_of(mid), 'at', 'vu', 'jt')
+    rec.at, rec.vu, rec.jt = f[1] or int(NOW), f[2] or '0', f[3] or ''
+  end
+  return rec
+end
+
 -- Content lives in pieces of at most 64 bytes inside the record, so that the hash stays a listpack (one longer
 -- value would quadruple it); what needs more than 20 pieces gets a key of its own. Field "ct" says where:
--- a number of pieces, "s" (shared by the notification's messages: t:<notification>) or "c" (c:<message>).
+-- a number of pieces, or "c" (c:<message>); a message of many without the field shares t:<notification>.
 local PIECE, PIECES = 64, 20
 local function add_content(fields, mid, content)
   local n = math.ceil(#content / PIECE)
@@ -73,7 +83,7 @@ local function add_content(fields, mid, content)
 end
 
 local function content_of(mid, rec)
-  if rec.ct == 's' then return call('GET', P .. 't:' .. nid_of(mid)) or '' end
+  if rec.mn and not rec.ct then return call('GET', P .. 't:' .. nid_of(mid)) or '' end
   if rec.ct == 'c' then return call('GET', P .. 'c:' .. mid) or '' end
   local out = {}
   for i = 1, num(rec.ct, 0) do out[i] = rec[tostring(i)] end
