@@ -25,6 +25,7 @@ from producers.errors import NotifyError
 
 TEMPLATE_MAX_BYTES = 4096
 VARIABLE_MAX_CHARS = 1000
+NESTING_MAX = 40  # Python's own parser gives up at about 100
 OUTPUT_MAX_CHARS = 10_000  # far above the ten segments that Telnyx takes
 
 ALLOWED_FILTERS = (
@@ -32,6 +33,7 @@ ALLOWED_FILTERS = (
     "replace", "reverse", "round", "string", "title", "trim", "truncate", "upper", "urlencode", "wordcount",
 )  # fmt: skip
 KNOWN_FILTERS = f"The filters are: {', '.join(ALLOWED_FILTERS)}"
+TOO_DEEP = "it is nested too deeply: write it flatter"
 RESERVED_NAMES = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})  # Jinja's own
 ALLOWED_NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.CondExpr,
@@ -199,15 +201,13 @@ def _compiled(source: str) -> _Compiled:
     except jinja2.TemplateSyntaxError as wrong:
         raise TemplateError(wrong.lineno, f"{wrong.message}: correct the Jinja syntax") from None
     except RecursionError:
-        raise TemplateError(1, "it is nested too deeply: write it flatter") from None
+        raise TemplateError(1, TOO_DEEP) from None
     _check_nodes(tree)
     names, required = _variables(tree)
     try:
         template = _ENVIRONMENT.from_string(source)
     except jinja2.TemplateSyntaxError as wrong:
         raise TemplateError(wrong.lineno, f"{wrong.message} {KNOWN_FILTERS}") from None
-    except RecursionError:
-        raise TemplateError(1, "it is nested too deeply: write it flatter") from None
     return _Compiled(template, names, required)
 
 
@@ -227,11 +227,13 @@ def _check_nodes(tree: nodes.Node) -> None:
             raise TemplateError(node.lineno, "only positions go in [...], as in {{ name[0] }} or {{ name[:20] }}")
 
 
-def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
+def _walk(node: nodes.Node, depth: int = 0) -> Iterator[nodes.Node]:
     """Every node, in the order of the source (Jinja's own find_all goes breadth first)."""
+    if depth > NESTING_MAX:
+        raise TemplateError(node.lineno, TOO_DEEP)
     yield node
     for child in node.iter_child_nodes():
-        yield from _walk(child)
+        yield from _walk(child, depth + 1)
 
 
 def _is_position(argument: nodes.Node) -> bool:
