@@ -1,1 +1,24 @@
-"""Thin Dramatiq actors: load, decide, call, record."""
+"""What Dramatiq runs. Actors take ids and plain JSON values, are safe to run twice, and never raise.
+
+Each calls one room below: expansion, reconciliation, polling. Not to be confused with retries: what fails is pointed at
+again by a timer of the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import dramatiq
+
+    from worker.actors.context import Context
+
+__all__ = ["register"]
+
+
+def register(broker: dramatiq.Broker, context: Context) -> None:
+    """Declare expand, expand_urgent, reconcile and poll on ``broker``; ``send`` is declared by the engine's side."""
+    from worker.actors import expand, poll, reconcile
+
+    for module in (expand, reconcile, poll):
+        module.register(broker, context)

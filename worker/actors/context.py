@@ -1,0 +1,35 @@
+"""What the actors of a worker process work with. Built once, after the fork."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from producers.ledger.ledger import Ledger
+    from producers.pointers import Pointers
+    from worker.polling import Retriever
+    from worker.settings import Config, Settings
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+
+class RunAsync(Protocol):
+    """Hands a coroutine to the process's event loop, and returns at once."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> Future[T]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """``gateway`` gives the loop's Gateway, and is only called on the loop."""
+
+    ledger: Ledger
+    config: Config
+    pointers: Pointers
+    settings: Settings
+    run_async: RunAsync
+    gateway: Callable[[], Retriever]

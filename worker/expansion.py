@@ -1,0 +1,201 @@
+"""Turn one chunk of a notification's recipients into messages: render, route, admit.
+
+One chunk a job, and the job's successor goes to the tail of the queue, so that notifications share. Invariants, each
+with a test named after it:
+
+- Running twice, late, or twice at once admits each recipient once: ``admit`` compares the cursor.
+- Each recipient of the chunk gets exactly one admission, in the chunk's order: its index is its message's id.
+- What is wrong with one recipient ends that one; the others go on.
+- A job type that a newer release published is left to its workers, never rejected by an older one.
+- No text, and no number in full, reaches the log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import structlog
+from redis.exceptions import RedisError
+
+from producers.ledger import calls
+from producers.ledger.calls import Admission, Loaded
+from producers.ledger.ledger import Ledger
+from producers.ledger.states import URGENT
+from producers.pointers import URGENT_RECIPIENTS
+from worker.content.rendering import render_content
+from worker.content.templates import RenderError, TemplateError
+from worker.patience import frames, patiently
+from worker.routing import Refusal, Route, refused_destination, route
+from worker.settings import Config, JobType, Sender
+from worker.telnyx.builder import Content
+from worker.titles import short_title
+
+log = structlog.get_logger(__name__)
+
+
+class Expanded(NamedTuple):
+    """What one job did. ``nothing``: there was nothing to do here; ``left``: for a worker of a newer release."""
+
+    outcome: Literal["admitted", "nothing", "left"]
+    queued: int = 0
+    ended: int = 0
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a chunk becomes. ``shared`` is the content of every admission that has none of its own."""
+
+    shared: str
+    items: list[Admission] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    content: str = field(repr=False)
+    lane: str
+
+
+def expand(
+    notification: str,
+    cursor: str | None,
+    *,
+    ledger: Ledger,
+    config: Config,
+    point: Callable[[str, bool, str | None], None],
+) -> Expanded:
+    """Expand the chunk at ``cursor`` (None: whichever is next) and point at the one after it.
+
+    Args:
+        point: Enqueues the successor: notification, whether it is urgent and small, cursor.
+
+    Raises:
+        redis.RedisError: the ledger stayed away; the timer points again.
+    """
+    loaded = patiently(lambda: ledger.run(calls.load(notification, cursor)))
+    if loaded is None:
+        return Expanded("nothing")
+    name = _text(loaded.record, "jt")
+    if name not in config.job_types and _is_published(ledger, name):
+        log.info("expansion_left_to_newer_release", notification=notification, job_type=name)
+        return Expanded("left")
+    made = plan(loaded, config)
+    admitted = patiently(lambda: ledger.run(calls.admit(notification, loaded.cursor, made.shared, made.items)))
+    _report(notification, made, admitted)
+    if admitted.next_cursor is not None:
+        try:
+            point(notification, is_urgent_and_small(loaded), admitted.next_cursor)
+        except RedisError as exc:  # the chunk is admitted all the same, and the timer points at the next one
+            log.warning("pointer_lost", notification=notification, error=type(exc).__name__)
+    return Expanded("admitted", admitted.queued, admitted.ended, admitted.next_cursor)
+
+
+def plan(loaded: Loaded, config: Config) -> Plan:
+    """Render and route what was loaded. Pure, but for its log lines.
+
+    Raises:
+        ValueError: The chunk is not what ``submit`` writes; no recipient can be told from it.
+    """
+    name = _text(loaded.record, "jt")
+    rows: list[tuple[str, Mapping[str, Any] | None]]
+    if loaded.cursor is None:
+        rows = [(_text(loaded.record, "to"), None)]
+    else:
+        rows = [(to, variables) for to, variables in json.loads(loaded.chunk)]
+    job = config.job_types.get(name)
+    sender = config.senders.get(job.sender) if job is not None else None
+    if job is None or sender is None:
+        missing = f"job type {name}" if job is None else f"sender {job.sender}"
+        refusal = Refusal("job_type" if job is None else "sender", short_title(f"{missing} is not in notify.toml"))
+        return Plan("", [_rejected(to, refusal) for to, _ in rows])
+    chunk = _Chunk(job, sender, json.loads(loaded.content or b"{}"), may_share=loaded.cursor is not None)
+    items = [chunk.admission(to, variables) for to, variables in rows]
+    return Plan(chunk.shared if any(not item.reject and item.content is None for item in items) else "", items)
+
+
+def is_urgent_and_small(loaded: Loaded) -> bool:
+    """Whether the notification has the queue of its own that urgent ones of few recipients have."""
+    record = loaded.record
+    return int(record["k"]) == URGENT and int(record.get("tot", b"1")) <= URGENT_RECIPIENTS
+
+
+class _Chunk:
+    """What all recipients of a chunk have in common. Those without variables of their own share one content, unless the
+    chunk is a lone message (``may_share`` False), which keeps its content in its record."""
+
+    def __init__(self, job: JobType, sender: Sender, request: Mapping[str, Any], *, may_share: bool) -> None:
+        self._job = job
+        self._sender = sender
+        self._request = request
+        self._may_share = may_share
+
+    @property
+    def shared(self) -> str:
+        return self._for_all.content if isinstance(self._for_all, _Made) else ""
+
+    def admission(self, to: str, variables: Mapping[str, Any] | None) -> Admission:
+        try:
+            made = self._make(variables) if variables else self._for_all
+            if isinstance(made, Refusal):
+                return _rejected(to, made)
+            refusal = refused_destination(self._sender, to)
+            if refusal is not None:
+                return _rejected(to, refusal)
+            is_own = bool(variables) or not self._may_share
+            return Admission(to=to, lane=made.lane, content=made.content if is_own else None)
+        except Exception as exc:  # noqa: BLE001 - one recipient must not hold back the others
+            return _rejected(to, _poison(exc))
+
+    @cached_property
+    def _for_all(self) -> _Made | Refusal:
+        """The content of those without variables of their own."""
+        try:
+            return self._make(None)
+        except Exception as exc:  # noqa: BLE001 - made once for all of them, so it fails and is logged once
+            return _poison(exc)
+
+    def _make(self, variables: Mapping[str, Any] | None) -> _Made | Refusal:
+        channel = self._sender.channel
+        try:
+            fields = render_content(self._job, self._request, channel=channel, variables=variables)
+        except (RenderError, TemplateError) as exc:
+            return Refusal("content", short_title(str(exc)))  # neither quotes a variable
+        content = Content(
+            text=fields.get("text"),
+            media_urls=tuple(fields.get("media_urls") or ()),
+            subject=fields.get("subject"),
+            whatsapp=fields.get("whatsapp"),
+        )
+        way = route(self._job.sender, self._sender, content)
+        return _Made(content.to_json().decode(), way.lane) if isinstance(way, Route) else way
+
+
+def _poison(exc: Exception) -> Refusal:
+    log.error("recipient_poisoned", error=type(exc).__name__, trace=frames(exc))
+    return Refusal("poison", short_title(f"{type(exc).__name__} while rendering: see the worker's log"))
+
+
+def _rejected(to: str, refusal: Refusal) -> Admission:
+    return Admission(to=to, reject=refusal.code, title=refusal.title)
+
+
+def _is_published(ledger: Ledger, job_type: str) -> bool:
+    """Whether the configuration that holds now has the job type; ours may be that of an older release."""
+    body: Any = patiently(lambda: ledger.redis.hget(ledger.key("cfg"), "json"))
+    return bool(body) and job_type in json.loads(body)["job_types"]
+
+
+def _report(notification: str, made: Plan, admitted: calls.Admitted) -> None:
+    rejected = Counter(item.reject for item in made.items if item.reject)
+    if rejected:
+        log.warning("recipients_rejected", notification=notification, by_code=dict(rejected))
+    log.debug("chunk_expanded", notification=notification, queued=admitted.queued, ended=admitted.ended)
+
+
+def _text(record: Mapping[str, bytes], name: str) -> str:
+    return record[name].decode()

@@ -1,0 +1,154 @@
+"""Apply a batch of receipts that web has kept: each becomes a fact, and one call applies them all.
+
+Invariants, each with a test named after it:
+
+- A batch leaves the ledger only after every fact of it was applied or put aside, in that order.
+- One poisonous event is put aside alone, and the rest of its batch goes on.
+- Running twice, or in any order, changes nothing more: facts have a rank.
+- A receipt never opts anybody out: an opt-out is what a person says, or what the API's answer says, and a carrier's 40300
+  is neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from redis.exceptions import ResponseError
+
+from producers.ledger import calls
+from producers.ledger.ledger import Ledger
+from producers.retrying import may_pass
+from worker.patience import frames, patiently
+from worker.telnyx.errors import describe
+from worker.telnyx.receipts import Fact, parse_event, to_ledger
+from worker.titles import short_title
+
+ODD_KEPT = 10_000  # entries of the stream of what we could not use
+ODD_EVENT_MAX_CHARS = 8_192
+# A code ends up in the record's list of errors and in its timeline, whose separators it must not hold.
+CODE_MAX_CHARS = 24
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """An event that we cannot use, and why, for a person to look at."""
+
+    why: Literal["poison", "not_a_receipt"]
+    event: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A fact, and the event that it was read from."""
+
+    fact: calls.Fact = field(repr=False)
+    event: str = field(repr=False)
+
+
+def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
+    """Apply a batch and forget it; how many facts met which fate. Empty for a batch that is not there any more.
+
+    Raises:
+        redis.RedisError: the ledger stayed away; the timer points again.
+    """
+    body: Any = patiently(lambda: ledger.redis.get(ledger.key(f"rx:{batch}")))
+    if body is None:
+        return Counter()
+    receipts, asides = read_batch(body)
+    put_aside(asides, ledger=ledger)
+    try:
+        words = patiently(lambda: ledger.run(calls.receipt(batch, [receipt.fact for receipt in receipts])))
+    except ResponseError as exc:
+        if may_pass(exc):
+            raise
+        words = _one_by_one(batch, receipts, ledger=ledger)
+    counts = Counter(words) + Counter(aside.why for aside in asides)
+    log.debug("receipts_recorded", batch=batch, **counts)
+    return counts
+
+
+def read_batch(body: bytes) -> tuple[list[Receipt], list[Aside]]:
+    """The receipts in a kept batch, and what is none. Never raises."""
+    try:
+        rows = json.loads(body)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list):
+        return [], [Aside("poison", body.decode("utf-8", "replace"))]
+    receipts: list[Receipt] = []
+    asides: list[Aside] = []
+    for row in rows:
+        event = row if isinstance(row, str) else json.dumps(row, separators=(",", ":"))
+        read = _read(event)
+        if isinstance(read, Aside):
+            asides.append(read)
+        else:
+            receipts.append(Receipt(read, event))
+    return receipts, asides
+
+
+def ledger_fact(fact: Fact, phase: Literal["w", "p"]) -> calls.Fact:
+    """A fact of Telnyx's as the ledger takes it. ``phase``: w of a webhook, p of a poll."""
+    given = to_ledger(fact)
+    error: tuple[str, str, str] | None = None
+    if "er" in given:
+        code = "".join(c for c in str(given["er"][1]) if c.isascii() and c.isalnum())[:CODE_MAX_CHARS]
+        title = str(given["er"][2]) or describe(code, "receipt")
+        error = (phase, code, short_title(title))
+    return calls.Fact(
+        ref=given.get("ref"),
+        provider_id=given.get("pid"),
+        state=given.get("st"),
+        raw=given.get("raw"),
+        to=[(number, letter) for number, letter in given.get("to", [])],
+        from_number=given.get("from"),
+        parts=given.get("parts"),
+        error=error,
+        read=bool(given.get("rd")),
+    )
+
+
+def put_aside(asides: list[Aside], *, ledger: Ledger) -> None:
+    """Keep what we could not use. It succeeds or raises, so nothing is forgotten on a server that takes no writes."""
+    for aside in asides:
+        fields: Any = {"why": aside.why, "event": aside.event[:ODD_EVENT_MAX_CHARS]}
+        patiently(
+            lambda fields=fields: ledger.redis.xadd(ledger.key("odd"), fields, maxlen=ODD_KEPT, approximate=True)  # type: ignore[misc]
+        )
+        log.warning("event_put_aside", why=aside.why)
+
+
+def _read(event: str) -> calls.Fact | Aside:
+    try:
+        parsed = parse_event(event.encode("utf-8", "replace"))
+        if parsed.fact is None:
+            return Aside("not_a_receipt", event)
+        return ledger_fact(parsed.fact, "w")
+    except Exception as exc:  # noqa: BLE001 - an event that we cannot read must not hold back its batch
+        log.error("receipt_poisoned", error=type(exc).__name__, trace=frames(exc))
+        return Aside("poison", event)
+
+
+def _one_by_one(batch: str, receipts: list[Receipt], *, ledger: Ledger) -> list[str]:
+    """The script refused the batch, so some fact of it is poison: apply each alone, and put aside what is refused again.
+
+    What was applied before the refusal stays applied, and is known the second time.
+    """
+    words: list[str] = []
+    for receipt in receipts:
+        try:
+            words += patiently(lambda fact=receipt.fact: ledger.run(calls.receipt("", [fact])))  # type: ignore[misc]
+        except ResponseError as exc:
+            if may_pass(exc):
+                raise
+            log.error("receipt_poisoned", error=str(exc)[:200])
+            put_aside([Aside("poison", receipt.event)], ledger=ledger)
+            words.append("poison")
+    patiently(lambda: ledger.run(calls.receipt(batch, [])))
+    return words

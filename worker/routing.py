@@ -1,0 +1,70 @@
+"""Decide by which lane a message leaves, or that it cannot leave at all. Pure.
+
+What is refused here would be refused by Telnyx too, one paid-for slot of its sender later. Invariants, each with a test:
+
+- A route names a lane that the configuration publishes.
+- Whatever this module refuses, Telnyx documents as impossible; what is merely unlikely goes out, and Telnyx decides.
+- A refusal's code is ``[a-z0-9_]+``, and its title quotes neither the text nor a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.content import segments
+from worker.settings import Sender
+from worker.telnyx.builder import Content
+from worker.titles import short_title
+
+MAX_PARTS = 10  # developers.telnyx.com, "Message encoding"; error 40302
+# developers.telnyx.com, "Alphanumeric sender ID": never to the US, Canada or Puerto Rico.
+NO_ALPHANUMERIC = frozenset({"US", "CA", "PR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a message goes: ``lane`` is ``<sender>``, or ``<sender>.mms`` for media of a sender of both kinds."""
+
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a message cannot leave: a machine word, and words for a person."""
+
+    code: str
+    title: str
+
+
+def route(name: str, sender: Sender, content: Content) -> Route | Refusal:
+    """The lane for ``content`` from the sender ``name``, whoever the recipient is."""
+    has_media = bool(content.media_urls)
+    if has_media and not sender.rules.takes_media:
+        return Refusal("content", short_title(f"{sender.channel} carries no media: choose another sender"))
+    if content.text and sender.rules.has_segments and not has_media:
+        parts = segments.count(content.text, short_code=sender.channel == "short_code").parts
+        if parts > MAX_PARTS:
+            return Refusal("parts", short_title(f"{parts} segments, at most {MAX_PARTS} can go: shorten the text"))
+    return Route(f"{name}.mms" if has_media and sender.rules.has_mms_lane else name)
+
+
+def refused_destination(sender: Sender, recipient: str) -> Refusal | None:
+    """Why the sender cannot reach ``recipient``, or None where it can, or where only Telnyx knows."""
+    if sender.channel != "alphanumeric" or not recipient.startswith("+1"):
+        return None
+    region = _region(recipient)
+    if region not in NO_ALPHANUMERIC:
+        return None
+    return Refusal("destination", f"an alphanumeric sender cannot reach {region}: use a number")
+
+
+def _region(number: str) -> str:
+    """The country of a +1 number. Area codes that the metadata does not know are new ones of the US, far more likely
+    than of the twenty islands that share the code."""
+    import phonenumbers
+
+    try:
+        found: str | None = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        found = None
+    return found or "US"
