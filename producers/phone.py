@@ -20,6 +20,7 @@ _clean_nanp = re.compile(r"\+1[2-9][0-9]{9}").fullmatch
 # Without this, parsing finds a number inside any prose, and reads letters as keys of a phone.
 _spelled = re.compile(r"\+[0-9 ().\-\u00a0\u2010-\u2015/]{1,40}").fullmatch
 _bsuid = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}").fullmatch
+_not_digits = re.compile(r"[^+0-9]").sub
 _digits_only = re.compile(r"[0-9 ().\-]{1,40}").fullmatch
 
 
@@ -56,6 +57,9 @@ def _parsed(raw: str) -> str:
     if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise NotANumber(_why_not(possible))
     written: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if written != _not_digits("", raw) and _parsed(written) != written:
+        # One trunk zero was dropped, as from +44 07911..., and there is another: then it is a guess whose number this is.
+        raise NotANumber(f"it has too many zeros after its country's code: write it like {EXAMPLE}")
     return written
 
 

@@ -2,7 +2,7 @@
 
 import phonenumbers
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from producers import phone
@@ -20,6 +20,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ("+44 20 7946 0958", "+442079460958"),
         ("+39 06 1234 5678", "+390612345678"),  # Italy keeps its zero
         ("+49 151 12345678", "+4915112345678"),
+        ("+44 (0)20 7946 0958", "+442079460958"),  # a trunk zero that people leave in
         ("+1\u2011312\u2011555\u20110100", "+13125550100"),  # non-breaking hyphens, as copied from a page
     ],
 )
@@ -43,6 +44,7 @@ def test_every_spelling_becomes_e164(raw: str, written: str) -> None:
         ("+15550100", "too few"),  # seven digits: a local number, which nobody reaches from outside
         ("+131255501000", "too many"),
         ("+999123456789", "country"),
+        ("+200000000000", "zeros"),
         ("+", "international form"),
         ("+\u0661\u0663\u0661\u0662\u0665\u0665\u0665\u0660\u0661\u0660\u0660", "international form"),
         ("+1312555010\n0", "international form"),
@@ -65,6 +67,8 @@ def test_the_short_way_gives_what_phonenumbers_gives(raw: str) -> None:
 
 @unhurried
 @given(st.from_regex(r"\+[0-9 ().-]{5,18}", fullmatch=True))
+@example("+200000000000")
+@example("+20000000000")
 def test_normalising_twice_changes_nothing_and_only_possible_numbers_pass(raw: str) -> None:
     try:
         written = normalise(raw)
