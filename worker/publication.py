@@ -5,11 +5,8 @@ here, both pace alike. The digest says whether anything changed; equal configura
 values only, and nothing secret: templates and numbers stay in the file.
 """
 
-import datetime
 import hashlib
 import json
-import zoneinfo
-from collections.abc import Mapping
 from typing import Any
 
 from producers.job_types import JobType as PublishedJobType
@@ -20,7 +17,6 @@ from worker.settings.checks import templates_of
 from worker.settings.model import Config, JobType, Sender
 
 US = 1_000_000
-MIDNIGHTS_AHEAD = 40  # days; a process that publishes restarts, or publishes anew, well before
 
 Publication = dict[str, Any]
 
@@ -53,26 +49,6 @@ def publication(config: Config, *, release: int) -> Publication:
         "receipts": config.receipts.mode,
     }
     return {"release": release, "digest": digest(content), **content}
-
-
-def midnights(published: Publication, *, now_us: int, days: int = MIDNIGHTS_AHEAD) -> dict[str, list[int]]:
-    """When each daily cap starts anew: the coming midnights of its time zone in microseconds, by bucket.
-
-    Scripts know no time zones, so they get the instants. Days of 23 and 25 hours have theirs where the zone has them.
-    """
-    now = datetime.datetime.fromtimestamp(now_us / US, datetime.UTC)
-    caps: Mapping[str, Mapping[str, Any]] = published["buckets"]
-    resets: dict[str, list[int]] = {}
-    for bucket, cap in caps.items():
-        if "tz" not in cap:
-            continue
-        zone = zoneinfo.ZoneInfo(cap["tz"])
-        today = now.astimezone(zone).date()
-        starts = (today + datetime.timedelta(days=day) for day in range(1, days + 1))
-        resets[bucket] = [
-            int(datetime.datetime.combine(start, datetime.time(), zone).timestamp()) * US for start in starts
-        ]
-    return resets
 
 
 def digest(content: Publication) -> str:

@@ -1,14 +1,13 @@
 """What scripts and producers get to know of the configuration."""
 
-import datetime
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from worker.publication import midnights, publication
+from producers.errors import InvalidNotification
+from producers.notification import validate
+from worker.publication import publication
 from worker.settings import Config, load_config, parse_config
 
 PROFILE = "abc85f64-5717-4562-b3fc-2c9600000000"
@@ -156,22 +155,21 @@ def test_timing_is_in_microseconds_and_names_the_exceptions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "hours"),
+    ("job_type", "content"),
     [
-        ("2026-03-08T09:00:00+00:00", 22),  # 01:00 in Los Angeles, and the day has 23 hours
-        ("2026-11-01T08:00:00+00:00", 24),  # 01:00, and the day has 25
-        ("2026-07-01T08:00:00+00:00", 23),
+        ("otp", {"variables": {"code": "4711"}}),
+        ("ticket", {"text": "Your ticket is open"}),
+        ("travel_notice", {"text": "Gate 12"}),
+        ("family_update", {"text": "Dinner at eight"}),
+        ("order_update", {"variables": {"order": "A-17"}}),
+        ("promotion", {"text": "Sale"}),
     ],
 )
-def test_a_cap_starts_anew_at_midnight_of_its_zone_also_when_the_clock_changes(now: str, hours: int) -> None:
-    now_us = int(datetime.datetime.fromisoformat(now).timestamp()) * 1_000_000
-    (resets,) = midnights(publication(long_codes("A"), release=1), now_us=now_us).values()
-    assert resets[0] - now_us == hours * 3_600_000_000
-
-
-@given(now_us=st.integers(1_600_000_000_000_000, 2_500_000_000_000_000))
-def test_the_next_midnight_is_ahead_and_within_25_hours(now_us: int) -> None:
-    resets = midnights({"buckets": {"d:x": {"cap": 1, "tz": "America/Los_Angeles"}, "s:y": {"t_us": 1}}}, now_us=now_us)
-    assert list(resets) == ["d:x"]
-    assert now_us < resets["d:x"][0] <= now_us + 25 * 3_600_000_000
-    assert resets["d:x"] == sorted(set(resets["d:x"]))
+def test_producers_take_what_the_published_job_types_of_the_example_ask_for(
+    example: Config, job_type: str, content: dict[str, object]
+) -> None:
+    job_types = json.loads(json.dumps(publication(example, release=1)))["job_types"]
+    request = {"job_type": job_type, "to": "+13125550100", **content}
+    assert validate(request, job_types, now_us=1).job_type == job_type
+    with pytest.raises(InvalidNotification):
+        validate({"job_type": job_type, "to": "+13125550100", "subject": "x"}, job_types, now_us=1)
