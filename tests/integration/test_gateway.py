@@ -215,7 +215,7 @@ async def test_a_replayed_answer_is_accepted_and_says_so() -> None:
 async def test_every_channel_posts_what_telnyx_needs_to_its_own_path(
     channel: str, path: str, expected: dict[str, Any]
 ) -> None:
-    changes = {"whatsapp": {"type": "text", "text": {"body": BODY}}} if channel == "whatsapp" else {}
+    changes: dict[str, Any] = {"whatsapp": {"type": "text", "text": {"body": BODY}}} if channel == "whatsapp" else {}
     request = sms(channel, **changes)
     async with provider(respond(200, ACCEPTED)) as server, gateway(server.url) as client:
         first, again = await client.send(request), await client.send(request, is_resend=True)
