@@ -1,0 +1,84 @@
+"""The ASGI app of the web process: API, webhooks, health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from producers.pointers import PointerMessage
+from producers.request_schema import NotificationRequest
+from worker.compliance.keywords import match
+from worker.settings import Config, Settings
+from worker.web import health, lanes, notifications, openapi, opt_outs, problems
+from worker.web.hearing import Hearing
+from worker.web.models import PauseRequest, RateRequest
+from worker.web.services import Services, make_services
+from worker.web.upkeep import keep_hearing
+from worker.web.webhooks import PATH, Webhooks
+
+CLOSING_S = 5.0
+
+
+def create_app(settings: Settings, config: Config | None = None) -> FastAPI:
+    """The app. It connects to nothing until it is started, and starts without Redis."""
+    services = make_services(settings, config or settings.config)
+
+    async def push(messages: Sequence[PointerMessage]) -> None:
+        await services.in_thread(services.pointers.push, messages)
+
+    hearing = Hearing(services.async_ledger.run, push)
+    webhooks = Webhooks(services, hearing, match)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        upkeep = asyncio.create_task(keep_hearing(services), name="upkeep")
+        try:
+            yield
+        finally:
+            await _close(services, hearing, upkeep)
+
+    app = FastAPI(
+        title="Notification Worker",
+        version=_version(),
+        summary="Enqueue notifications, follow them, stop them.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # the pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+
+    async def callback(request: Request) -> Response:
+        return await webhooks(request)
+
+    app.router.routes.append(Route(PATH, callback, methods=["POST"], include_in_schema=False))
+    for router in (notifications.router, opt_outs.router, lanes.router, health.router):
+        app.include_router(router)
+    problems.install(app)
+    openapi.install(app, [NotificationRequest, PauseRequest, RateRequest, problems.ProblemBody])
+    return app
+
+
+async def _close(services: Services, hearing: Hearing, upkeep: asyncio.Task[None]) -> None:
+    upkeep.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await upkeep
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSING_S):
+            await hearing.finish()
+    await services.close()
+
+
+def _version() -> str:
+    try:
+        return version("notification-worker")
+    except PackageNotFoundError:  # run from a tree that is not installed
+        return "0"

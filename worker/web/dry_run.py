@@ -1,0 +1,129 @@
+"""Say what a notification would become, and write nothing: neither the notification nor its idempotency key.
+
+Renders and routes as a worker will, so what is refused here would end ``rejected`` there. The time is an estimate from
+the sender's own backlog and rate at this moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from producers.errors import FieldError
+from producers.ledger.ledger import Ledger
+from producers.notification import ValidRequest, validate
+from worker.compliance.opt_outs import opted_out_among
+from worker.content.rendering import render_content
+from worker.content.segments import Segments, count
+from worker.content.templates import RenderError
+from worker.pacing.lanes import read_lanes
+from worker.routing import Refusal, refused_destination, route
+from worker.settings import Config, JobType, Sender
+from worker.telnyx.builder import Content
+from worker.web.presenting import rfc3339
+from worker.web.problems import invalid
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What one text would be: where it goes and what it costs, or why it does not go."""
+
+    lane: str = ""
+    segments: Segments | None = None
+    reason: str = ""
+
+
+def dry_run(
+    fields: Mapping[str, Any], *, config: Config, job_types: Mapping[str, Any], ledger: Ledger, now_us: int
+) -> dict[str, Any]:
+    """The answer to ``?dry_run=true``.
+
+    Raises:
+        InvalidNotification: as the call itself would.
+        Problem: 422, where the content of every recipient cannot be rendered.
+    """
+    request = validate(fields, job_types, now_us=now_us)
+    job = config.job_types[request.job_type]
+    sender = config.senders[job.sender]
+    trials = _try_all(request, job, sender)
+    reasons = _reasons(request, sender, trials)
+    lane = next((trial.lane for trial in trials.values() if trial.lane), job.sender)
+    for number in _opted_out(ledger, lane, config, job, list(trials)):
+        reasons[number] = "opted_out"
+    longest = max((t.segments for t in trials.values() if t.segments is not None), key=_cost, default=None)
+    encoding = None if longest is None else ("UCS-2" if longest.encoding == "UCS-2" else "GSM-7")
+    return {
+        "encoding": encoding,
+        "parts": 1 if longest is None else longest.parts,
+        "forces_ucs2": [] if longest is None else list(longest.forces_ucs2),
+        "leaves_at": _leaves_at(ledger, lane, request, now_us),
+        "filtered": [{"to": number, "reason": reasons[number]} for number in trials if number in reasons],
+    }
+
+
+def _try_all(request: ValidRequest, job: JobType, sender: Sender) -> dict[str, _Trial]:
+    """A trial for each recipient; those without variables of their own share one."""
+    shared: _Trial | None = None
+    trials: dict[str, _Trial] = {}
+    for number, variables in request.recipients:
+        if variables:
+            try:
+                trials[number] = _try(request, job, sender, variables)
+            except RenderError:
+                trials[number] = _Trial(reason="content")
+            continue
+        if shared is None:
+            try:
+                shared = _try(request, job, sender, None)
+            except RenderError as wrong:
+                raise invalid(FieldError(wrong.field, wrong.value, wrong.remedy)) from None
+        trials[number] = shared
+    return trials
+
+
+def _try(request: ValidRequest, job: JobType, sender: Sender, variables: Mapping[str, Any] | None) -> _Trial:
+    made = render_content(job, request.content, channel=sender.channel, variables=variables)
+    content = Content(
+        text=made.get("text"),
+        media_urls=tuple(made.get("media_urls") or ()),
+        subject=made.get("subject"),
+        whatsapp=made.get("whatsapp"),
+    )
+    segments = None
+    if content.text and sender.rules.has_segments and not content.media_urls:
+        segments = count(content.text, short_code=sender.channel == "short_code")
+    way = route(job.sender, sender, content)
+    if isinstance(way, Refusal):
+        return _Trial(segments=segments, reason=way.code)
+    return _Trial(lane=way.lane, segments=segments)
+
+
+def _reasons(request: ValidRequest, sender: Sender, trials: Mapping[str, _Trial]) -> dict[str, str]:
+    reasons = {}
+    for number, _ in request.recipients:
+        refusal = refused_destination(sender, number)
+        reason = trials[number].reason or (refusal.code if refusal else "")
+        if reason:
+            reasons[number] = reason
+    return reasons
+
+
+def _opted_out(ledger: Ledger, lane: str, config: Config, job: JobType, numbers: Sequence[str]) -> set[str]:
+    published = read_lanes(ledger, [lane])
+    profile = config.senders[job.sender].messaging_profile_id
+    scopes = ["global", f"sender:{job.sender}", *([f"profile:{profile}"] if profile else [])]
+    return opted_out_among(ledger, numbers, published[0].scopes if published else scopes)
+
+
+def _leaves_at(ledger: Ledger, lane: str, request: ValidRequest, now_us: int) -> str | None:
+    published = read_lanes(ledger, [lane])
+    if not published or published[0].state in ("paused", "gone"):
+        return None
+    if request.send_at_us is not None:
+        return rfc3339(request.send_at_us)
+    return rfc3339(now_us + published[0].wait_us(request.klass, now_us))
+
+
+def _cost(segments: Segments) -> tuple[int, int]:
+    return segments.parts, segments.units

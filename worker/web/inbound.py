@@ -1,0 +1,68 @@
+"""What an inbound message says about opt-outs, and to which of our senders. Pure.
+
+Telnyx's own word (``autoresponse_type``) is authoritative, for it is what created the block there. WhatsApp has none, so
+there the text decides. Whatever cannot be placed is placed wider: an opt-out too many is mended by START, one too few
+texts a person who said no.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from producers.ledger import calls
+from producers.ledger.scripts import Call
+from worker.settings.model import Sender
+from worker.telnyx.receipts import Inbound
+
+Keyword = Callable[[str], str | None]
+Direction = Literal["out", "in", ""]
+
+AHEAD_MOST_US = 300_000_000  # as far ahead as a signature may be; a later time would outlast every later START
+EVIDENCE_MOST = 36  # what the ledger keeps of it: an event's id is a uuid
+
+
+def direction_of(inbound: Inbound, keyword: Keyword) -> Direction:
+    """out for STOP, in for START, else neither: HELP and INFO are only recorded."""
+    said = inbound["autoresponse_type"]
+    if said is None and inbound["type"].upper() == "WHATSAPP":
+        said = keyword(inbound["text"])
+    return {"STOP": "out", "START": "in"}.get(said or "", "")  # type: ignore[return-value]
+
+
+def scopes_of(inbound: Inbound, senders: Mapping[str, Sender]) -> list[str]:
+    """The messaging profile it came in on, and each configured sender it was sent to; global if there is neither."""
+    scopes = [f"profile:{encodable(inbound['profile']).lower()}"] if inbound["profile"] else []
+    ours = set(inbound["to"])
+    scopes += [
+        f"sender:{name}" for name, sender in senders.items() if sender.from_ is not None and sender.from_ in ours
+    ]
+    return scopes or ["global"]
+
+
+def opt_call(
+    inbound: Inbound, stripped: bytes, senders: Mapping[str, Sender], keyword: Keyword, *, now_us: int
+) -> Call[int]:
+    """The call that records the opt-out or opt-in, if it is one, and keeps the message once for the apps."""
+    person = encodable(inbound["from"] or "")
+    return calls.opt(
+        person,
+        direction_of(inbound, keyword) if person else "",
+        scopes=scopes_of(inbound, senders),
+        occurred_us=inbound["at"] if inbound["at"] <= now_us + AHEAD_MOST_US else 0,
+        source="webhook",
+        evidence=_evidence(inbound["event"], stripped),
+        inbound=stripped.decode(),
+    )
+
+
+def encodable(text: str) -> str:
+    """``text`` without the lone surrogates that JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _evidence(event: str | None, stripped: bytes) -> str:
+    if event and len(event) <= EVIDENCE_MOST and event.isascii() and event.isprintable() and ":" not in event:
+        return event
+    return hashlib.sha256(stripped).hexdigest()[:EVIDENCE_MOST]  # the same for every copy of the event

@@ -1,0 +1,136 @@
+"""``/v1/lanes``: what waits for each sender, and the levers of those who operate it.
+
+A lever acts on all lanes of its sender (its SMS and its MMS). What is set here outlives deploys.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+from starlette.responses import Response
+
+from producers.errors import FieldError
+from producers.ledger import calls
+from producers.masking import mask_all
+from producers.problems import nearest
+from worker.pacing.lanes import LaneView, read_lanes
+from worker.pacing.rates import interval_us, parse_rate
+from worker.settings.variables import ApiKey
+from worker.web import presenting
+from worker.web.auth import needs
+from worker.web.bodies import parse_json, read_body
+from worker.web.models import LanesAnswer, PauseRequest, RateRequest
+from worker.web.notifications import json_response
+from worker.web.openapi import body_schema, problems
+from worker.web.problems import Problem, invalid
+from worker.web.services import Services
+
+router = APIRouter(prefix="/v1/lanes", tags=["lanes"], responses=problems(401, 403, 503))
+
+Body = TypeVar("Body", bound=BaseModel)
+Operator = Annotated[ApiKey, Depends(needs("operate"))]
+SenderName = Annotated[str, Path(description="A sender of notify.toml.", examples=["alerts"])]
+
+
+@router.get("", summary="All lanes", response_model=LanesAnswer)
+async def show(request: Request, _caller: Operator) -> Response:
+    services: Services = request.app.state.services
+    views = await services.in_thread(read_lanes, services.ledger)
+    return _lanes(services, views)
+
+
+@router.post(
+    "/{sender}/pause",
+    summary="Let nothing leave until resumed",
+    response_model=LanesAnswer,
+    responses=problems(400, 404, 413, 422),
+    openapi_extra=body_schema("PauseRequest", required=False),
+)
+async def pause(request: Request, caller: Operator, sender: SenderName) -> Response:
+    raw = await read_body(request)
+    asked = _read(PauseRequest, raw) if raw.strip() else PauseRequest(reason=f"operator ({caller.name})")
+    return await _change(request, sender, "pause", asked.reason)
+
+
+@router.post(
+    "/{sender}/resume",
+    summary="Let messages leave again; ends holds too",
+    response_model=LanesAnswer,
+    responses=problems(404),
+)
+async def resume(request: Request, _caller: Operator, sender: SenderName) -> Response:
+    return await _change(request, sender, "resume")
+
+
+@router.post(
+    "/{sender}/drain",
+    summary="Not in this version",
+    response_class=Response,
+    responses={**problems(501), 200: {"description": "Never, in this version."}},
+)
+async def drain(_request: Request, _caller: Operator, sender: SenderName) -> Response:
+    raise Problem(501, "not_implemented", f"draining is not in this version: pause {sender[:40]} instead")
+
+
+@router.put(
+    "/{sender}/rate",
+    summary="Set the rate; it holds until it is set again",
+    response_model=LanesAnswer,
+    responses=problems(400, 404, 413, 422),
+    openapi_extra=body_schema("RateRequest"),
+)
+async def set_rate(request: Request, _caller: Operator, sender: SenderName) -> Response:
+    asked = _read(RateRequest, await read_body(request))
+    try:
+        interval = interval_us(parse_rate(asked.rate))
+    except PydanticCustomError as wrong:
+        remedy = str((wrong.context or {}).get("remedy") or 'write "20/s", "60/min" or "500/h"')
+        raise invalid(FieldError("rate", ascii(asked.rate[:40]), remedy)) from None
+    return await _change(request, sender, "rate", interval)
+
+
+async def _change(request: Request, sender: str, what: Any, value: str | int = "") -> Response:
+    services: Services = request.app.state.services
+
+    def change() -> list[LaneView]:
+        lanes = [view.name for view in read_lanes(services.ledger) if view.sender == sender]
+        if not lanes:
+            raise _unknown(sender, services)
+        # Both lanes of a sender share its own bucket, so one call sets the rate of both.
+        for lane in lanes[:1] if what == "rate" else lanes:
+            services.ledger.run(calls.lane(lane, what, value))
+        return read_lanes(services.ledger, lanes)
+
+    return _lanes(services, await services.in_thread(change))
+
+
+def _unknown(sender: str, services: Services) -> Problem:
+    known = services.config.senders
+    otherwise = f"the senders are: {', '.join(sorted(known))}"
+    return Problem(
+        404,
+        "not_found",
+        f"no lane of sender {mask_all(ascii(sender[:40]))}; {nearest(sender, known, otherwise=otherwise)}",
+    )
+
+
+def _lanes(services: Services, views: list[LaneView]) -> Response:
+    senders = services.config.senders
+    return json_response({"lanes": [presenting.lane(view, senders.get(view.sender)) for view in views]})
+
+
+def _read(model: type[Body], raw: bytes) -> Body:
+    """The body as ``model``. Raises Problem 400 and 422."""
+    try:
+        return model.model_validate(parse_json(raw))
+    except ValidationError as wrong:
+        rows = [
+            FieldError(
+                ".".join(str(part) for part in e["loc"]) or "body", str(e["type"]), e["msg"][:1].lower() + e["msg"][1:]
+            )
+            for e in wrong.errors()
+        ]
+        raise invalid(*rows) from None

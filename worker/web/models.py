@@ -1,0 +1,173 @@
+"""What the API answers, for OpenAPI and for tests. The routes write these shapes themselves: a page has 1,000 messages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from worker.web.problems import ProblemBody
+
+State = Literal[
+    "new", "scheduled", "queued", "sending", "uncertain", "accepted", "sent", "delivered", "failed", "unconfirmed",
+    "rejected", "expired", "cancelled", "opted_out",
+]  # fmt: skip
+
+
+class Answer(BaseModel):
+    """All members are always there, and no others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TicketAnswer(Answer):
+    """A notification that is kept. ``messages`` counts messages; a group is one."""
+
+    id: str
+    messages: int
+
+
+class RowError(Answer):
+    """A row of a batch that was not taken."""
+
+    error: ProblemBody
+
+
+class BatchAnswer(Answer):
+    """The answers of a batch, in the order of its rows."""
+
+    notifications: list[TicketAnswer | RowError]
+
+
+class Filtered(Answer):
+    """A recipient who would get nothing."""
+
+    to: str
+    reason: str = Field(description="opted_out, or the code of a rejection.", examples=["opted_out"])
+
+
+class DryRunAnswer(Answer):
+    """What a notification would become. Nothing was written."""
+
+    encoding: Literal["GSM-7", "UCS-2"] | None = Field(
+        description="Of the longest text; 7-bit texts of short codes count as GSM-7. Null for MMS and WhatsApp."
+    )
+    parts: int = Field(description="Segments billed for the longest text; 1 for MMS and WhatsApp.")
+    forces_ucs2: list[str] = Field(description="The characters that force UCS-2.", examples=[["ç U+00E7"]])
+    leaves_at: AwareDatetime | None = Field(
+        description="When the first message would leave, by its sender's backlog now; null while its lane is paused."
+    )
+    filtered: list[Filtered]
+
+
+class ErrorEntry(Answer):
+    """What went wrong with a message, once."""
+
+    code: str
+    title: str | None
+    phase: Literal["send", "receipt", "poll", "expand"]
+    at: AwareDatetime
+
+
+class TimelineEntry(Answer):
+    """One step of a message's way."""
+
+    at: AwareDatetime
+    state: State
+    leg: int
+    attempt: int
+    reason: str | None
+
+
+class Member(Answer):
+    """One recipient of a group."""
+
+    to: str
+    state: State
+    errors: list[ErrorEntry]
+
+
+class Message(Answer):
+    """One recipient of a notification, or one group."""
+
+    id: str
+    to: str | list[str]
+    channel: str | None
+    from_: str | None = Field(alias="from", description="Of a pool: the number that Telnyx chose.")
+    state: State
+    attempts: int = Field(description="Requests that left.")
+    provider_id: str | None
+    errors: list[ErrorEntry]
+    timeline: list[TimelineEntry] = Field(description="Oldest first.")
+    next_at: AwareDatetime | None = Field(description="When it will be looked at next.")
+    members: list[Member] = Field(description="Of a group; empty otherwise.")
+
+
+class NotificationAnswer(Answer):
+    """A notification and one page of its messages."""
+
+    id: str
+    job_type: str
+    state_counts: dict[State, int]
+    messages: list[Message]
+    next: str | None = Field(description="What to pass as `after` for the next page; null at the end.")
+
+
+class CancelAnswer(Answer):
+    """How many messages were stopped; 0 where nothing waited any more."""
+
+    id: str
+    cancelled: int
+
+
+class OptOutAnswer(Answer):
+    """Whether a person may be texted, and on whose word."""
+
+    number: str
+    scope: str
+    opted_out: bool
+    at: AwareDatetime | None
+    source: str | None = Field(description="webhook, list, answer, api or cli.")
+    by_operator: bool | None = Field(description="Set by an app or operator, not by the person.")
+
+
+class Lane(Answer):
+    """The paced backlog of one sender."""
+
+    name: str
+    sender: str
+    channel: str | None
+    state: Literal["open", "held", "paused", "gone"]
+    reason: str | None
+    held_until: AwareDatetime | None
+    rate_per_s: float | None
+    overridden: bool = Field(description="The rate was set at run time and outlives deploys.")
+    backlog: dict[Literal["urgent", "normal", "bulk"], int]
+
+
+class LanesAnswer(Answer):
+    """Lanes, in the order of their names."""
+
+    lanes: list[Lane]
+
+
+class PauseRequest(BaseModel):
+    """Why a lane is paused: people see it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("operator", max_length=60)
+
+
+class RateRequest(BaseModel):
+    """The rate that a sender may send at from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: str = Field(examples=["20/s"])
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok", "ready"]

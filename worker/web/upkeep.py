@@ -1,0 +1,66 @@
+"""What a web process does on its own: publish the configuration, and say every 2 s that it can hear.
+
+A silence proves nothing while nobody could hear, so resends count hearing time, and the stamps written here are that
+clock. One live web process is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from redis.exceptions import RedisError
+
+from producers.ledger import calls
+from worker.publishing import publish_call
+from worker.web.services import Services
+
+log = structlog.get_logger()
+
+EAR_EVERY_S = 2.0
+LOOK_EVERY = 5  # stamps: how often to look whether the configuration is still there
+FAILURES = (RedisError, OSError, TimeoutError)
+
+
+async def keep_hearing(services: Services, *, every_s: float = EAR_EVERY_S) -> None:
+    """Publish, then stamp until cancelled. While Redis is away it only waits: web answers 503 meanwhile."""
+    published = await _publish(services)
+    away = not published
+    stamps = 0
+    while True:
+        try:
+            await services.async_ledger.run(calls.ear(services.id))
+            stamps += 1
+            if not published or (stamps % LOOK_EVERY == 0 and not await _is_published(services)):
+                published = await _publish(services)
+            if away:
+                log.info("redis_back")
+            away = False
+        except FAILURES as error:
+            if not away:
+                log.warning("redis_away", error=type(error).__name__)
+            away = True
+        await asyncio.sleep(0.25 if away else every_s)
+
+
+async def _publish(services: Services) -> bool:
+    settings = services.settings
+    try:
+        outcome = await services.async_ledger.run(
+            publish_call(services.config, settings.release, now_us=time.time_ns() // 1000)
+        )
+    except FAILURES as error:
+        log.warning("configuration_not_published", error=type(error).__name__)
+        return False
+    if outcome == "older":
+        log.warning("configuration_is_older", release=settings.release)
+    else:
+        log.info("configuration_published", release=settings.release, outcome=outcome)
+    return True
+
+
+async def _is_published(services: Services) -> bool:
+    """False after Redis lost its data: nobody else would publish before the next deploy."""
+    ledger = services.async_ledger
+    return bool(await ledger.redis.exists(ledger.key("cfg")))
