@@ -2,7 +2,7 @@
 
 from worker.settings.channels import CHANNELS, Channel, ChannelRules
 from worker.settings.checks import NOT_YET, templates_of, warnings
-from worker.settings.environment import Settings, load_settings, settings_table
+from worker.settings.environment import Settings, load_settings, raw_variable, settings_table
 from worker.settings.model import (
     Brand,
     Campaign,
@@ -46,6 +46,7 @@ __all__ = [
     "parse_config",
     "parse_duration_s",
     "parse_rate",
+    "raw_variable",
     "settings_table",
     "templates_of",
     "warnings",

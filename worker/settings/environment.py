@@ -81,6 +81,14 @@ def load_settings(role: Role, environ: Mapping[str, str] = os.environ, *, config
     return _settings(role, values, path, config)
 
 
+def raw_variable(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """One variable as it stands, unchecked and empty where it is not set.
+
+    For words about a failure that may come before, or from, reading the settings; everything else takes ``Settings``.
+    """
+    return environ.get(name, "").strip()
+
+
 def settings_table() -> list[tuple[str, str, str]]:
     """Name, who needs it, meaning: one row a variable."""
     return [(variable.name, variable.who, variable.meaning) for variable in VARIABLES]
