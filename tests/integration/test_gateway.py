@@ -562,3 +562,11 @@ async def test_warming_makes_no_request() -> None:
     async with provider(respond(200, ACCEPTED)) as server, gateway(server.url) as client:
         client.warm()
         assert server.received == []
+
+
+async def test_a_closed_gateway_sends_nothing() -> None:
+    async with provider(respond(200, ACCEPTED)) as server, gateway(server.url) as client:
+        await client.send(sms())
+        await client.aclose()
+        assert (await client.send(sms())).kind == "not_sent"
+        assert len(server.received) == 1
