@@ -124,7 +124,9 @@ class Message:
         if draft.is_group:
             payload["group_message_id"] = self.id
         if draft.whatsapp is not None:
-            payload["body"] = draft.whatsapp
+            # Said to be the object that was sent, but its `text` is declared as a string: the declaration holds here.
+            is_text = isinstance(draft.whatsapp.get("text"), dict)
+            payload["body"] = {**draft.whatsapp, "text": draft.text} if is_text else draft.whatsapp
             payload["template_name"] = (draft.whatsapp.get("template") or {}).get("name")
         return payload
 
