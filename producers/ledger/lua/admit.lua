@@ -3,7 +3,8 @@
 -- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), then a JSON object for each
 --   recipient: {to, lane, c = content unless shared, w = "release us" or nil, r = reason for a rejection, e = its title}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
--- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires.
+-- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
+--   shared content never changes once a message of the notification has it.
 local id, cursor, shared = ARGV[1], ARGV[2], ARGV[3]
 local queued, ended = 0, 0
 local armed = {}
@@ -77,12 +78,17 @@ end
 local key = P .. 'n:' .. id
 local n = hash(key)
 if n.cur ~= cursor or n.cx then return { 'passed' } end
-if shared ~= '' then call('SET', P .. 't:' .. id, shared) end
+local items = {}
+for i = 4, #ARGV do items[i] = cjson.decode(ARGV[i]) end -- before the first write: an item that cannot be read moves nothing
+if shared ~= '' and not n.sh then -- the first one stays, also when a chunk meets another release: a resend needs its bytes
+  call('SET', P .. 't:' .. id, shared)
+  call('HSET', key, 'sh', '1')
+end
 local index = tonumber(n.ex)
 call('LPOP', P .. 'r:' .. id)
 call('HSET', key, 'cur', tonumber(cursor) + 1, 'ex', index + #ARGV - 3)
 for i = 4, #ARGV do
-  local item = cjson.decode(ARGV[i])
+  local item = items[i]
   local mid = id .. '-' .. string.format('%d', index + i - 4)
   local rec = { s = 'N', at = n.at, jt = n.jt, k = n.k, vu = n.vu, sa = n.sa, to = item.to, mn = '1', tl = 'N0' }
   local fields = { 'k', n.k, 'to', item.to, 'mn', '1' }

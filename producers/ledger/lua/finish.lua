@@ -30,6 +30,7 @@ local function settle(mid, rec, r)
   local o = r.o
   local more = {}
   if r.code then more = add_error(rec, 's', r.code, r.title) end
+  if num(r.hold, 0) > 0 then hold(bucket_of(rec, r.bucket), NOW + r.hold, r.why or '') end
   if o == 'rejected' then
     finish_as(mid, rec, 'R', r.why, more)
   elseif o == 'opted_out' then
@@ -49,7 +50,6 @@ local function settle(mid, rec, r)
     for _, v in ipairs({ 'mb', '1' }) do more[#more + 1] = v end
     again(mid, rec, r, more)
   else
-    if num(r.hold, 0) > 0 then hold(bucket_of(rec, r.bucket), NOW + r.hold, r.why) end
     if r.count then
       local tries = num(rec.tr, 0) + 1
       more[#more + 1], more[#more + 2] = 'tr', tostring(tries)

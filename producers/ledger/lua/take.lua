@@ -1,8 +1,8 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes opt_outs states
+-- needs: base lanes buckets opt_outs states
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, one list for each slot}:
---   {"missed", why} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out}
+--   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out}
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
 -- taken; what may be out is taken again only with the same builder, within 23 h of its first request.
@@ -30,11 +30,7 @@ local function lane_of(name)
     local f = call('HMGET', P .. 'lane:' .. name, 'bk', 'ps', 'ok', 'sh', 'scp', 'pc')
     local l = { names = words(f[1]), open = not f[2] and f[3] == '1', share = num(f[4], 10), scopes = words(f[5]),
       pops = num(f[6], 0), buckets = {} }
-    for i, b in ipairs(l.names) do
-      local v = call('HMGET', P .. 'b:' .. b, 't', 'tat', 'hold', 'tol', 'cap', 'used', 'reserve')
-      l.buckets[i] = { name = b, t = num(v[1], 0), tat = num(v[2], 0), hold = num(v[3], 0), tol = num(v[4], 1000000),
-        cap = num(v[5], nil), used = num(v[6], 0), reserve = num(v[7], 0) }
-    end
+    for i, b in ipairs(l.names) do l.buckets[i] = bucket(b) end
     lanes[name] = l
   end
   return lanes[name]
@@ -47,25 +43,34 @@ local function fresh(l, slot)
   if NOW > slot + own.tol then return 'late' end
   for _, b in ipairs(l.buckets) do
     if b.hold > NOW then return 'held' end
+    if b.cap and b.used >= b.cap then return 'capped' end
   end
   for i = 2, #l.buckets do
     local b = l.buckets[i]
     if not b.cap and NOW > slot + math.max(10000, b.t) then
-      local tat = num(call('HGET', P .. 'b:' .. b.name, 'tat'), 0)
-      if tat > NOW then return 'late' end
-      call('HSET', P .. 'b:' .. b.name, 'tat', int(NOW + b.t))
+      if b.tat > NOW then return 'late' end
+      charge_pace(b, NOW, 1)
     end
   end
   return nil
 end
 
--- Charge what a message costs beyond the one unit its slot drew (a group draws one for each recipient).
-local function charge(l, units)
+-- Charge what a message costs: a cap all of it, a pace what goes beyond the unit that its slot drew. The lane's next
+-- granted slots pay first, for they were granted before the cost was known.
+local function charge(lane, l, slot, units)
+  local owed = units - 1
+  if owed > 0 then
+    local ahead = call('ZRANGEBYSCORE', P .. 'g:' .. lane, '(' .. int(slot), int(slot + owed * l.buckets[1].t))
+    if #ahead > 0 then
+      call('ZREM', P .. 'g:' .. lane, unpack(ahead))
+      owed = owed - #ahead
+    end
+  end
   for _, b in ipairs(l.buckets) do
     if b.cap then
-      call('HINCRBY', P .. 'b:' .. b.name, 'used', units)
-    else
-      call('HSET', P .. 'b:' .. b.name, 'tat', int(math.max(num(call('HGET', P .. 'b:' .. b.name, 'tat'), 0), NOW) + units * b.t))
+      b.used = call('HINCRBY', b.key, 'used', units)
+    elseif owed > 0 then
+      charge_pace(b, math.max(b.tat, NOW), owed)
     end
   end
 end
@@ -75,7 +80,7 @@ local function pop(lane, l)
   call('HSET', P .. 'lane:' .. lane, 'pc', l.pops)
   local last = 2
   for _, b in ipairs(l.buckets) do
-    if b.cap and b.used > b.cap * (1 - b.reserve) then last = 1 end -- the reserve is not for bulk
+    if b.cap and b.used >= b.bulk_cap then last = 1 end -- the reserve is not for bulk
   end
   local order = { 0, 1, 2 }
   if l.pops % l.share == 0 then order = { 2, 1, 0 } end
@@ -160,9 +165,8 @@ for i = 3, #ARGV, 3 do
           end
           if rec.gr then
             more[#more + 1], more[#more + 2] = 'gm', rec.gm
-            local sent_to = #string.gsub(rec.gm, 'O', '')
-            if sent_to > 1 then charge(l, sent_to - 1) end
           end
+          charge(lane, l, slot, rec.gr and #string.gsub(rec.gm, 'O', '') or 1)
           move(mid, rec, 'S', nil, NOW + 30000000, more)
           call('HSET', held, mid, rec.tk)
           answer = describe(mid, rec, rec.tk)
