@@ -36,7 +36,7 @@ POLLS_A_JOB = 100
 
 # One name for all producers: they fetch nothing, so nothing of theirs is ever given back, and each further name would
 # cost whoever cleans up a look.
-_PRODUCER_ID = "producers"
+PRODUCER_ID = "producers"
 _PIPELINED = 500
 # How many values Dramatiq's script unpacks at once; it would ask the server, once a process, for half of Lua's stack.
 _UNPACKED = 1000
@@ -80,7 +80,7 @@ class _Writer(RedisBroker):
         super().__init__(  # type: ignore[no-untyped-call]
             client=client, middleware=[], namespace=broker_namespace(namespace), maintenance_chance=0
         )
-        self.broker_id = _PRODUCER_ID
+        self.broker_id = PRODUCER_ID
 
     def _max_unpack_size(self) -> int:
         return _UNPACKED
@@ -93,6 +93,16 @@ def pointer(queue: str, actor: str, *args: object) -> PointerMessage:
 def expand_pointer(notification: str, urgent_and_small: bool, cursor: str | None = None) -> PointerMessage:
     queue, actor = (EXPAND_URGENT, "expand_urgent") if urgent_and_small else (EXPAND, "expand")
     return pointer(queue, actor, notification, cursor)
+
+
+def reconcile_pointer(batch: str) -> PointerMessage:
+    return pointer(RECEIPTS, "reconcile", batch)
+
+
+def poll_pointers(messages: Sequence[tuple[str, str]]) -> list[PointerMessage]:
+    """Polls of messages: pairs of message id and provider id, at most ``POLLS_A_JOB`` in one."""
+    pairs = [list(pair) for pair in messages]
+    return [pointer(CHORES, "poll", pairs[i : i + POLLS_A_JOB]) for i in range(0, len(pairs), POLLS_A_JOB)]
 
 
 class Pointers:
@@ -122,13 +132,11 @@ class Pointers:
 
     def reconcile(self, batch: str) -> None:
         """Have a kept batch of receipts applied."""
-        self.push([pointer(RECEIPTS, "reconcile", batch)])
+        self.push([reconcile_pointer(batch)])
 
     def poll(self, messages: Sequence[tuple[str, str]]) -> None:
         """Ask Telnyx about messages: pairs of message id and provider id."""
-        pairs = [list(pair) for pair in messages]
-        jobs = [pairs[i : i + POLLS_A_JOB] for i in range(0, len(pairs), POLLS_A_JOB)]
-        self.push([pointer(CHORES, "poll", job) for job in jobs])
+        self.push(poll_pointers(messages))
 
     def push(self, messages: Sequence[PointerMessage]) -> None:
         """Enqueue messages, then ring once for each of their queues."""

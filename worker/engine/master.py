@@ -1,0 +1,50 @@
+"""Dramatiq's own CLI, as the master of a tree of worker processes, with signals that are safe at any instant.
+
+Run as ``python -m worker.engine.master --processes 1 --threads 16`` by ``notify worker``, which blocks the signals
+before it does so: one that comes during the start waits until handlers stand. Knows nothing of settings, and does not
+import ``worker.main``: a broker made before the fork would give all processes one identity.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+# Read by Dramatiq when it is imported. Milliseconds until a consumer that raised starts again; ours never raise.
+os.environ.setdefault("dramatiq_restart_delay", "250")
+
+import dramatiq.cli
+
+from worker.engine.shutdown import drop_repeated_signals
+
+BROKER = "worker.main:broker"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SHUTDOWN_MS = 1000  # for idle threads; what is under way is waited for before, by our own life cycle
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tree until it ends. Returns the exit code: 0 after a signal."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    unblock = dramatiq.cli.try_unblock_signals
+    master = os.getpid()
+
+    def unblock_safely() -> None:
+        if os.getpid() == master:
+            # A closed terminal ends the tree like any other signal; Dramatiq would start itself anew.
+            signal.signal(signal.SIGHUP, lambda *_: os.kill(master, signal.SIGTERM))
+        else:
+            drop_repeated_signals()  # a worker process: its handlers stand, and nothing was delivered yet
+        unblock()  # type: ignore[no-untyped-call]
+
+    dramatiq.cli.try_unblock_signals = unblock_safely
+    given = [BROKER, "--worker-shutdown-timeout", str(SHUTDOWN_MS), "--skip-logging", *arguments]
+    parser = dramatiq.cli.make_argument_parser()  # type: ignore[no-untyped-call]
+    code: int = dramatiq.cli.main(parser.parse_args(given))  # type: ignore[no-untyped-call]
+    for number in SIGNALS:  # the interpreter resets handlers on its way out, and a late signal would kill it
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

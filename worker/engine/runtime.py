@@ -1,0 +1,181 @@
+"""Put the parts of one worker process together: broker, consumers, event loop, sending, liveness, shutdown.
+
+Built after the fork, by ``worker.main``; nothing here connects before :meth:`Runtime.boot`, which Dramatiq calls through
+the life cycle before it starts a consumer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import structlog
+
+from producers.ledger.connection import connect, connect_async
+from producers.ledger.ledger import AsyncLedger, Ledger
+from producers.pointers import QUEUES, Pointers
+from worker.actors import register, send
+from worker.actors.context import Context
+from worker.engine.bell import Bells, BellThread
+from worker.engine.broker import NotifyBroker
+from worker.engine.clock import ServerClock
+from worker.engine.hands import HANDS, Hands
+from worker.engine.identity import Identity
+from worker.engine.liveness import Liveness
+from worker.engine.loop import EngineLoop
+from worker.engine.shutdown import LifeCycle, Stopping
+from worker.engine.slot_consumer import Granter
+from worker.patience import patiently
+from worker.publication import publication
+from worker.publishing import publish
+from worker.sending.finisher import Finisher
+from worker.sending.sender import Sender
+from worker.sending.slots import lane_specs
+from worker.sending.takes import TakeSchedule
+from worker.settings import Settings
+from worker.telnyx.gateway import Gateway
+
+CONNECTIONS = 66  # Dramatiq's threads, its consumers, and ours
+LOOP_CONNECTIONS = 32  # takes and finishes share calls, so few are under way at once
+BOOT_PATIENCE_S = 20.0  # the master waits 30 s for a process to boot
+SPARE_FILES = 256
+
+log = structlog.get_logger(__name__)
+
+
+class Runtime:
+    """One worker process. ``broker`` is what Dramatiq runs."""
+
+    def __init__(self, settings: Settings, *, hands: int = HANDS) -> None:
+        self.settings = settings
+        config = settings.config
+        self.redis = connect(settings.redis_url, max_connections=CONNECTIONS)
+        self.ledger = Ledger(self.redis, settings.namespace)
+        self.pointers = Pointers(self.redis, settings.namespace)
+        self.stopping = Stopping()
+        self.bells = Bells(QUEUES)
+        self.stopping.on_begin(self.bells.ring_all)
+        self.hands = Hands(hands, ring=lambda: self.bells.ring("send"))
+        self.identity = Identity()
+        self.lanes = lane_specs(config, publication(config, release=settings.release), settings.public_url)
+        self.granter = Granter(
+            self.ledger,
+            identity=self.identity,
+            hands=self.hands,
+            clock=ServerClock(),
+            bells=self.bells,
+            lanes=self.lanes.keys(),
+            stopping=self.stopping,
+        )
+        self.loop = EngineLoop()
+        self.liveness = Liveness(
+            self.ledger,
+            self.pointers,
+            self.identity,
+            limit_s=config.timing.liveness_s,
+            stopping=self.stopping,
+            orphaned=_stop_this_process,
+        )
+        self.broker = NotifyBroker(
+            self.redis,
+            settings.namespace,
+            bells=self.bells,
+            granter=self.granter,
+            stopping=self.stopping,
+            middleware=[LifeCycle(self.stopping, boot=self.boot, busy=self.busy, last=self.liveness.end)],
+        )
+        self.identity.follow(self.broker.use_id)
+        send.register(self.broker, self._start_job)
+        register(self.broker, self._context())
+        # made by boot, on the loop
+        self._gateway: Gateway | None = None
+        self._finisher: Finisher | None = None
+        self._takes: TakeSchedule | None = None
+
+    def boot(self) -> None:
+        """Connect and start what must be there before the first job: the configuration, the loop, the first beat."""
+        _raise_file_limit(self.hands.total + SPARE_FILES)
+        answer = patiently(
+            lambda: publish(self.ledger, self.settings.config, self.settings.release), within_s=BOOT_PATIENCE_S
+        )
+        self.loop.start()
+        self.loop.run(self._prepare()).result()
+        patiently(self.liveness.start, within_s=BOOT_PATIENCE_S)
+        BellThread(self.redis, self.settings.namespace, self.bells).start()
+        log.info("worker_booted", process=self.identity.current, configuration=answer, lanes=len(self.lanes))
+
+    def busy(self) -> int:
+        """How much is under way: hands in use, and results that are not written."""
+        return self.hands.used + (self._finisher.pending if self._finisher is not None else 0)
+
+    async def _prepare(self) -> None:
+        """On the loop: what belongs to it."""
+        settings = self.settings
+        ledger = AsyncLedger(connect_async(settings.redis_url, max_connections=LOOP_CONNECTIONS), settings.namespace)
+        self._gateway = Gateway(
+            settings.telnyx_api_key,
+            settings.telnyx_base_url,
+            public_url=settings.public_url,
+            connections=self.hands.total + 64,  # polls need some too
+        )
+        self._gateway.warm()
+        self._finisher = Finisher(ledger)
+        self.loop.keep("results", self._finisher.run())
+        sender = Sender(
+            self._gateway,
+            lanes=self.lanes,
+            public_url=settings.public_url,
+            record=self._finisher.add,
+            more=lambda: self.bells.ring("send"),
+        )
+        self._takes = TakeSchedule(
+            ledger,
+            process=lambda: self.identity.current,
+            lanes=self.lanes,
+            on_taken=sender.taken,
+            on_missed=sender.missed,
+            on_lapsed=self.identity.report_lapse,
+        )
+
+    def _start_job(self, job: int) -> None:
+        slots = self.granter.pick_up(job)
+        if slots and self._takes is not None:
+            self.loop.call(self._takes.add, slots)
+
+    def _context(self) -> Context:
+        return Context(
+            ledger=self.ledger,
+            config=self.settings.config,
+            pointers=self.pointers,
+            settings=self.settings,
+            run_async=self._run_async,
+            gateway=self._get_gateway,
+        )
+
+    def _run_async(self, work: Any) -> Future[Any]:
+        return self.loop.run(work)
+
+    def _get_gateway(self) -> Gateway:
+        if self._gateway is None:
+            raise RuntimeError("the gateway is made when the process boots: ask for it in a job")
+        return self._gateway
+
+
+def _stop_this_process() -> None:
+    """Our master is gone, and nobody would end us: stop in good order, as it would have asked."""
+    log.warning("master_gone")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)  # the clock of the shutdown runs
+
+
+def _raise_file_limit(files: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,150 @@
+"""Send what was taken: build the request, wait for the slot's instant, make one request, record what came of it.
+
+Everything between the take and the record happens here, on the event loop. Invariants, each with a test named after it:
+
+- No request leaves before its slot's instant by the local clock, nor later than the slot's tolerance: a late one goes
+  back to its lane unsent.
+- One request a take. Whatever fails before it is `not_sent`, whatever fails once it may have left is uncertain.
+- A message of which we cannot make a request is tried three times, then rejected as poison: it must not hold up its lane.
+- Every message that was taken is recorded, and its hand comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from producers.ledger.calls import Finish, Taken
+from producers.masking import mask
+from worker.sending.slots import DueSlot, LaneSpec
+from worker.sending.verdicts import not_sent, poison, to_finish, uncertain
+from worker.telnyx.builder import Content, Request, build
+from worker.telnyx.outcomes import Outcome
+
+POISON_TRIES, POISON_DELAY_S = 3, 1.0
+_REMEMBERED = 1000
+
+log = structlog.get_logger(__name__)
+
+
+class Sending(Protocol):
+    """What makes the request: the gateway, or a stand-in."""
+
+    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome: ...
+
+
+class Sender:
+    """Sends taken messages; for the event loop only.
+
+    Args:
+        gateway: Makes the requests.
+        lanes: What each lane sends as.
+        public_url: Where Telnyx reports back, None in poll mode.
+        record: Takes each result, with the id under which the message was taken.
+        more: Rings for the next slots, after one was missed.
+    """
+
+    def __init__(
+        self,
+        gateway: Sending,
+        *,
+        lanes: Mapping[str, LaneSpec],
+        public_url: str | None,
+        record: Callable[[str, Finish], None],
+        more: Callable[[], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._gateway, self._lanes, self._public_url = gateway, lanes, public_url
+        self._record, self._more = record, more
+        self._rng = rng or random.Random()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streak = 0
+        self._failed: OrderedDict[str, int] = OrderedDict()
+
+    def missed(self, due: DueSlot, why: str) -> None:
+        """A slot gave no message. Late ones count against us; the next slot is asked for at once."""
+        late = why in ("late", "gone")
+        due.hand.give_back(missed=late)
+        if late:
+            log.debug("slot_missed", lane=due.slot.lane, why=why)
+            self._more()
+
+    def taken(self, taken: Taken, due: DueSlot, process: str) -> None:
+        """Send this message at its slot."""
+        task = asyncio.get_running_loop().create_task(self._send(taken, due, process))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, taken: Taken, due: DueSlot, process: str) -> None:
+        result, missed = not_sent(taken, "interrupted"), False
+        try:
+            request = self._build(taken, due)
+            if isinstance(request, Finish):
+                result = request
+                return
+            await _until(due.at_s)
+            late_s = time.monotonic() - due.at_s
+            if late_s > self._lanes[due.slot.lane].tolerance_s:
+                result, missed = not_sent(taken, "late"), True
+                log.info("slot_missed", lane=due.slot.lane, why="stalled", late_ms=round(late_s * 1000))
+                return
+            due.hand.posted()
+            result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
+            result = await self._request(taken, request, due)
+        finally:
+            self._record(process, result)
+            due.hand.give_back(missed=missed)
+
+    def _build(self, taken: Taken, due: DueSlot) -> Request | Finish:
+        try:
+            content = Content.from_json(taken.content)
+            sender = self._lanes[due.slot.lane].sender
+            return build(sender, taken.to, content, ref=taken.message, public_url=self._public_url)
+        except Exception as exc:
+            tries = self._failed.pop(taken.message, 0) + 1
+            log.error(
+                "request_unbuildable", message_id=taken.message, tries=tries, error=type(exc).__name__, exc_info=True
+            )
+            if tries >= POISON_TRIES:
+                return poison(taken, f"no request can be made of it: {type(exc).__name__}")
+            self._failed[taken.message] = tries
+            while len(self._failed) > _REMEMBERED:
+                self._failed.popitem(last=False)
+            return not_sent(taken, "unbuildable", delay_s=POISON_DELAY_S)
+
+    async def _request(self, taken: Taken, request: Request, due: DueSlot) -> Finish:
+        started_s = time.monotonic()
+        try:
+            outcome = await self._gateway.send(request, is_resend=taken.may_be_out)
+        except Exception:
+            log.error("request_failed", message_id=taken.message, exc_info=True)
+            outcome = Outcome(kind="uncertain", reason="internal")
+        self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
+        took_ms = round((time.monotonic() - started_s) * 1000)
+        self._say(taken, due, outcome, took_ms)
+        return to_finish(taken, outcome, streak=self._streak, rng=self._rng)
+
+    def _say(self, taken: Taken, due: DueSlot, outcome: Outcome, took_ms: int) -> None:
+        write = log.error if outcome.alert else log.info
+        write(
+            f"message_{outcome.kind}",
+            message_id=taken.message,
+            lane=due.slot.lane,
+            recipient=mask(taken.to[0]) if taken.to else "",
+            attempt=taken.attempt,
+            why=outcome.reason,
+            code=outcome.code,
+            took_ms=took_ms,
+        )
+
+
+async def _until(at_s: float) -> None:
+    """Sleep until a monotonic instant. Event loops round to a millisecond, also down: look again, never go early."""
+    while (left_s := at_s - time.monotonic()) > 0:
+        await asyncio.sleep(left_s)
