@@ -1,0 +1,32 @@
+"""All commands in one application."""
+
+from __future__ import annotations
+
+import typer
+
+from worker.commands import lanes, notifications, opt_outs, processes
+
+
+def make_app() -> typer.Typer:
+    """The application; each command imports what it needs when it runs."""
+    app = typer.Typer(
+        name="notify",
+        help="Queue-driven notification worker for Telnyx. Exit codes: 0 done, 1 no, 2 usage or configuration, 3 unreachable.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command("demo")(processes.demo)
+    app.command("web")(processes.web)
+    app.command("worker")(processes.worker)
+    app.command("clock")(processes.clock)
+    app.command("sandbox")(processes.sandbox)
+    app.command("send")(notifications.send)
+    app.command("status")(notifications.status)
+    app.command("cancel")(notifications.cancel)
+    app.command("doctor")(processes.doctor)
+    app.add_typer(lanes.app, name="lanes")
+    app.add_typer(opt_outs.app, name="opt-outs")
+    return app

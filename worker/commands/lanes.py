@@ -1,0 +1,122 @@
+"""``notify lanes``: what waits for each sender, and the levers. A lever acts on all lanes of its sender (SMS and MMS)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from worker.commands.output import AsJson, Exit, Failure, print_json, print_table
+from worker.commands.session import cli_settings, open_ledger
+
+if TYPE_CHECKING:
+    from producers.ledger.ledger import Ledger
+    from worker.pacing.lanes import LaneView
+    from worker.settings import Settings
+
+app = typer.Typer(help="Show the lanes; pause, resume or re-rate a sender.", rich_markup_mode=None)
+Sender = Annotated[str, typer.Argument(metavar="SENDER", help="A sender of notify.toml.")]
+
+
+@app.callback(invoke_without_command=True)
+def show(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every lane: backlog, rate, and what holds it."""
+    if context.invoked_subcommand is not None:
+        return
+    from worker.pacing.lanes import read_lanes
+
+    settings = cli_settings()
+    _show(read_lanes(open_ledger(settings)), settings, as_json=as_json)
+
+
+@app.command()
+def pause(
+    sender: Sender,
+    reason: Annotated[str, typer.Option(help="Shown to whoever looks.")] = "operator",
+    as_json: AsJson = False,
+) -> None:
+    """Let nothing leave until it is resumed. What is in flight goes on."""
+    _change(sender, "pause", reason[:64], as_json=as_json)
+
+
+@app.command()
+def resume(sender: Sender, as_json: AsJson = False) -> None:
+    """Let messages leave again; ends holds too."""
+    _change(sender, "resume", "", as_json=as_json)
+
+
+@app.command()
+def rate(
+    sender: Sender,
+    value: Annotated[str, typer.Argument(metavar="RATE", help="20/s, 60/min or 500/h.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set the rate. It outlives deploys, and holds until it is set again."""
+    from pydantic_core import PydanticCustomError
+
+    from worker.pacing.rates import interval_us, parse_rate
+
+    try:
+        interval = interval_us(parse_rate(value))
+    except PydanticCustomError as wrong:
+        remedy = (wrong.context or {}).get("remedy") or "write 20/s, 60/min or 500/h"
+        raise Failure(f'the rate "{value}" {wrong.message()}: {remedy}', Exit.USAGE) from None
+    _change(sender, "rate", interval, as_json=as_json)
+
+
+def _change(sender: str, what: Literal["pause", "resume", "rate"], value: str | int, *, as_json: bool) -> None:
+    from producers.ledger import calls
+    from worker.pacing.lanes import read_lanes
+
+    settings = cli_settings()
+    ledger = open_ledger(settings)
+    lanes = _lanes_of(sender, ledger)
+    for lane in lanes[:1] if what == "rate" else lanes:  # both lanes draw on the sender's one bucket
+        ledger.run(calls.lane(lane, what, value))
+    _show(read_lanes(ledger, lanes), settings, as_json=as_json)
+
+
+def _lanes_of(sender: str, ledger: Ledger) -> list[str]:
+    from producers.problems import nearest
+    from worker.pacing.lanes import read_lanes
+
+    views = read_lanes(ledger)
+    lanes = [view.name for view in views if view.sender == sender]
+    if not lanes:
+        known = sorted({view.sender for view in views})
+        listed = f"the senders are: {', '.join(known)}" if known else "nothing is published yet: start web or a worker"
+        raise Failure(f'no sender "{sender}": {nearest(sender, known, otherwise=listed)}', Exit.NO)
+    return lanes
+
+
+def _show(views: list[LaneView], settings: Settings, *, as_json: bool) -> None:
+    from worker.web import presenting
+
+    senders = settings.loaded_config.senders if settings.loaded_config else {}
+    rows = [presenting.lane(view, senders.get(view.sender)) for view in views]
+    if as_json:
+        print_json({"lanes": rows})
+        return
+    if not rows:
+        print("no lanes: nothing is published yet; start `notify web` or `notify worker`")
+        return
+    print_table(
+        ["lane", "channel", "state", ">rate", ">urgent", ">normal", ">bulk", "why"], [_row(row) for row in rows]
+    )
+
+
+def _row(lane: dict[str, Any]) -> list[object]:
+    rate = f"{pace(lane['rate_per_s'])}{' (set)' * lane['overridden']}"
+    why = " until ".join(part for part in (lane["reason"], lane["held_until"]) if part)
+    counts = [f"{lane['backlog'][word]:,}" for word in ("urgent", "normal", "bulk")]
+    return [lane["name"], lane["channel"] or "", lane["state"], rate, *counts, why]
+
+
+def pace(per_s: float | None) -> str:
+    """A rate in the unit in which it is a number that people can read."""
+    if not per_s:
+        return "none"
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if per_s * seconds >= 1:
+            return f"{per_s * seconds:.4g}/{unit}"
+    return f"{per_s * 3600:.3g}/h"

@@ -1,0 +1,169 @@
+"""Check what a deploy would stumble over: the configuration, and the Redis that it points at.
+
+The settings are checked whole before this module is reached; here is what can be right in form and still do harm: limits
+that bound nothing, features that this version does not act on, a Redis that throws messages away when it is full. An
+offline check fails on none of these, so a release is stopped by wrong settings alone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import time
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from redis.exceptions import RedisError
+
+from producers.ledger.connection import connect
+from worker.settings import Settings, warnings
+
+Result = Literal["ok", "warning", "failed", "skipped"]
+
+FLOORS = {"redis": (7, 0, 0), "valkey": (7, 2, 0)}
+SKEW_S = 2.0  # times come from Redis alone; but webhooks are judged by this machine's clock, and people compare
+MARKS: Mapping[Result, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "warning": ("warning", "yellow"),
+    "failed": ("FAILED", "bold red"),
+    "skipped": ("skipped", "dim"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; ``remedy`` says what to do where the result is not ok."""
+
+    name: str
+    result: Result
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    checks: list[Check]
+    unreachable: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.unreachable and all(check.result != "failed" for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "unreachable": self.unreachable, "checks": [asdict(check) for check in self.checks]}
+
+    def show(self) -> None:
+        from rich.text import Text
+
+        from worker.commands.output import console, print_table
+
+        rows = []
+        for check in self.checks:
+            mark, style = MARKS[check.result]
+            rows.append([Text(mark, style=style), check.name, check.found, check.remedy])
+        print_table(["result", "check", "found", "what to do"], rows)
+        if not self.ok:
+            console().print("not ready: see the failed checks above", style="bold red")
+
+
+def examine(settings: Settings, *, offline: bool) -> Report:
+    """Check ``settings``, which are known to be well-formed, and what they point at."""
+    config = settings.config
+    lanes = f"{len(config.senders)} senders, {len(config.job_types)} job types"
+    checks = [Check("settings", "ok", f"{settings.config_path}: {lanes}")]
+    checks += [Check("configuration", "warning", text) for text in warnings(config)]
+    checks.append(_time_zones())
+    redis_checks, unreachable = _redis(settings)
+    if offline:
+        redis_checks = [_softened(check) for check in redis_checks]
+        unreachable = False
+    return Report(checks + redis_checks, unreachable)
+
+
+def _softened(check: Check) -> Check:
+    result: Result = {"failed": "warning"}.get(check.result, check.result)  # type: ignore[assignment]
+    return Check(check.name, result, check.found, check.remedy)
+
+
+def _time_zones() -> Check:
+    """Which files say when it is night where: the system's win over the package's, and may be old."""
+    system = next((path for path in zoneinfo.TZPATH if _has_zones(path)), None)
+    if system:
+        return Check("time zones", "ok", f"of the system ({system})")
+    return Check("time zones", "ok", f"of the package tzdata {importlib.metadata.version('tzdata')}")
+
+
+def _has_zones(path: str) -> bool:
+    return os.path.exists(os.path.join(path, "America", "New_York"))
+
+
+def _redis(settings: Settings) -> tuple[list[Check], bool]:
+    from worker.commands.session import server_of
+
+    redis: Any = connect(settings.redis_url)
+    try:
+        asked = time.time()
+        seconds, micros = redis.time()
+        answered = time.time()
+        info: dict[str, Any] = redis.info("everything")
+    except RedisError as error:
+        where = server_of(settings.redis_url)
+        check = Check(
+            "redis", "failed", f"{where}: {type(error).__name__}", "start it, or set REDIS_URL to one that answers"
+        )
+        return [check], True
+    finally:
+        redis.close()
+    skew_s = seconds + micros / 1_000_000 - (asked + answered) / 2
+    return [_version(info), _eviction(info), _persistence(info), _skew(skew_s), _memory(info)], False
+
+
+def _version(info: Mapping[str, Any]) -> Check:
+    """Valkey calls itself redis_version 7.2.4, so its own name and version come first."""
+    name = "valkey" if info.get("server_name") == "valkey" or "valkey_version" in info else "redis"
+    text = str(info.get(f"{name}_version") or info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+    found = f"{name.capitalize()} {text}"
+    if numbers < FLOORS[name]:
+        return Check("redis version", "failed", found, "upgrade to Redis 7.0 or Valkey 7.2, or newer")
+    return Check("redis version", "ok", found)
+
+
+def _eviction(info: Mapping[str, Any]) -> Check:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy in ("noeviction", "unknown"):
+        return Check("redis maxmemory-policy", "ok" if policy == "noeviction" else "skipped", policy)
+    remedy = "set noeviction: under any other policy a full Redis throws messages away"
+    return Check("redis maxmemory-policy", "failed", policy, remedy)
+
+
+def _persistence(info: Mapping[str, Any]) -> Check:
+    if "aof_enabled" not in info:
+        return Check("redis persistence", "skipped", "not told by this server")
+    if int(info["aof_enabled"]):
+        return Check("redis persistence", "ok", "append-only file on")
+    remedy = "turn appendonly on (or take a plan that persists): a restart loses what is queued"
+    return Check("redis persistence", "warning", "append-only file off", remedy)
+
+
+def _skew(skew_s: float) -> Check:
+    found = f"{skew_s:+.2f} s from this machine's"
+    if abs(skew_s) <= SKEW_S:
+        return Check("redis clock", "ok", found)
+    return Check(
+        "redis clock", "warning", found, "run time synchronisation on both: webhooks older than 300 s are refused"
+    )
+
+
+def _memory(info: Mapping[str, Any]) -> Check:
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    mb = f"{used / 1e6:.0f} MB used"
+    if not most:
+        return Check("redis memory", "ok", f"{mb}, no limit of its own")
+    found = f"{mb} of {most / 1e6:.0f} MB, room for about {max(0, most - used) // 700:,} waiting messages"
+    if used > 0.8 * most:
+        return Check("redis memory", "warning", found, "a full Redis refuses new notifications: take a bigger one")
+    return Check("redis memory", "ok", found)
