@@ -1,0 +1,473 @@
+"""The actors on a real server, run by Dramatiq itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import dramatiq
+import pytest
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+
+from producers.fields import compact_json
+from producers.ledger import calls
+from producers.ledger.ledger import Ledger
+from producers.ledger.reading import read_message, read_notification
+from producers.notifier import Notifier
+from producers.pointers import Pointers, broker_namespace
+from worker import patience
+from worker.actors import register
+from worker.actors.context import Context
+from worker.expansion import expand
+from worker.patience import patiently
+from worker.publication import publication
+from worker.reconciliation import reconcile
+from worker.settings import Config, parse_config
+from worker.telnyx.facts import fact_from_message
+from worker.telnyx.gateway import Facts
+
+TOML = """
+[senders.local]
+channel = "long_code"
+from = "+13125550001"
+campaign = "C1"
+rate = "10/s"
+[senders.family]
+channel = "group_mms"
+from = "+13125550002"
+rate = "1/s"
+[campaigns.C1]
+class = "A"
+[job_types.code]
+sender = "local"
+priority = "urgent"
+template = "Your code is {{ code }}"
+[job_types.notice]
+sender = "local"
+priority = "bulk"
+[job_types.family]
+sender = "family"
+"""
+OTHER_PID = "50385f64-5717-4562-b3fc-2c963f66afa6"
+PID = "40385f64-5717-4562-b3fc-2c963f66afa6"
+Numbers = Callable[[int], list[str]]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return parse_config(TOML)
+
+
+@pytest.fixture
+def published(ledger: Ledger, config: Config) -> Ledger:
+    ledger.run(calls.publish(publication(config, release=1), {}))
+    return ledger
+
+
+@pytest.fixture
+def notifier(redis_url: str, namespace: str, published: Ledger) -> Notifier:
+    return Notifier(redis_url, namespace=namespace)
+
+
+class Points:
+    """Where expand points at the next chunk."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[str, bool, str | None]] = []
+
+    def __call__(self, notification: str, urgent_and_small: bool, cursor: str | None = None) -> None:
+        self.at.append((notification, urgent_and_small, cursor))
+
+
+def content_of(ledger: Ledger, message: str) -> dict[str, Any]:
+    """The content that would go out, as take gives it."""
+    process = "0" * 32
+    ledger.run(calls.beat(process, "first"))
+    lane = ledger.redis.hget(ledger.key(f"m:{message}"), "ln").decode()  # type: ignore[union-attr]
+    for _ in range(300):
+        granted = ledger.run(calls.grant(process, 1, lane_quota=1, quotas={}))
+        for slot in granted.slots:
+            taken = ledger.run(calls.take(process, f"{slot.at_us:x}", [(slot, "b")])).answers[0]
+            if isinstance(taken, calls.Taken) and taken.message == message:
+                return cast(dict[str, Any], json.loads(taken.content))
+        threading.Event().wait(0.02)
+    raise AssertionError(f"{message} never left lane {lane}")
+
+
+def receipt_event(ref: str, status: str, **payload: Any) -> str:
+    to = [{"phone_number": "+13125550100", "status": status}]
+    body = {"direction": "outbound", "id": PID, "to": to, "webhook_url": f"https://x.example/?ref={ref}", **payload}
+    return json.dumps({"data": {"id": "e1", "event_type": "message.finalized", "payload": body}})
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """No repeats while Redis is away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast(dict[str, Any], patiently.__kwdefaults__), "within_s", 0.0)
+        yield
+
+
+def accepted(ledger: Ledger, config: Config, notifier: Notifier, provider_id: str = PID) -> str:
+    """A message that Telnyx has taken."""
+    ticket = notifier.enqueue("notice", to="+13125550100", text="hello")
+    expand(ticket.id, None, ledger=ledger, config=config, point=Points())
+    message = f"{ticket.id}-0"
+    ledger.run(calls.receipt("", [calls.Fact(ref=message, provider_id=provider_id, state="A")]))
+    return message
+
+
+def state(ledger: Ledger, message: str) -> str | None:
+    view = read_message(ledger, message)
+    return view.state if view else None
+
+
+def test_a_lone_message_gets_its_content_and_its_lane(published: Ledger, config: Config, notifier: Notifier) -> None:
+    ticket = notifier.enqueue("code", to=[{"to": "+13125550100", "variables": {"code": "7"}}])
+    done = expand(ticket.id, None, ledger=published, config=config, point=Points())
+    assert (done.outcome, done.queued, done.next_cursor) == ("admitted", 1, None)
+    assert state(published, f"{ticket.id}-0") == "queued"
+    assert content_of(published, f"{ticket.id}-0") == {"text": "Your code is 7"}
+
+
+def test_chunks_are_expanded_one_a_job_and_point_at_their_successor(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    people = numbers(450)
+    ticket = notifier.enqueue("notice", to=people, text="hello")
+    points = Points()
+    cursor: str | None = None
+    queued = []
+    while True:
+        done = expand(ticket.id, cursor, ledger=published, config=config, point=points)
+        queued.append(done.queued)
+        if done.next_cursor is None:
+            break
+        cursor = done.next_cursor
+    assert queued == [200, 200, 50]
+    assert points.at == [(ticket.id, False, "1"), (ticket.id, False, "2")]
+    view = read_notification(published, ticket.id, limit=1000)
+    assert view is not None
+    assert view.state_counts == {"queued": 450}
+    assert [message.to for message in view.messages] == people
+
+
+def test_running_twice_admits_each_recipient_once(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    ticket = notifier.enqueue("notice", to=numbers(300), text="hello")
+    first = expand(ticket.id, None, ledger=published, config=config, point=Points())
+    again = expand(ticket.id, "0", ledger=published, config=config, point=Points())
+    assert (first.queued, again.outcome) == (200, "nothing")
+    expand(ticket.id, "1", ledger=published, config=config, point=Points())
+    assert expand(ticket.id, None, ledger=published, config=config, point=Points()).outcome == "nothing"
+    view = read_notification(published, ticket.id, limit=1)
+    assert view is not None
+    assert view.state_counts == {"queued": 300}
+
+
+def test_two_jobs_at_the_same_chunk_admit_it_once(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    ticket = notifier.enqueue("notice", to=numbers(600), text="hello")
+    loaded = threading.Barrier(2)
+    done: list[Any] = []
+
+    class Meeting(Ledger):
+        def run(self, call: Any) -> Any:
+            answer = super().run(call)
+            if call.script == "load":
+                loaded.wait(timeout=20)
+            return answer
+
+    def job() -> None:
+        ledger = Meeting(published.redis, published.namespace)
+        done.append(expand(ticket.id, None, ledger=ledger, config=config, point=Points()))
+
+    threads = [threading.Thread(target=job) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert {(d.queued, d.next_cursor) for d in done} == {(0, None), (200, "1")}
+    view = read_notification(published, ticket.id, limit=1)
+    assert view is not None
+    assert view.state_counts == {"queued": 200, "new": 400}
+
+
+def test_a_rejected_recipient_says_why_and_the_others_go_on(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    ticket = notifier.enqueue("code", to=numbers(2), variables={"code": "7"})
+    first, second = numbers(2)
+    chunk = compact_json([[first, {"code": "1"}], [second, {"code": "x" * 2000}]])  # as no valid request has it
+    published.redis.lset(published.key(f"r:{ticket.id}"), 0, chunk.decode())
+    done = expand(ticket.id, None, ledger=published, config=config, point=Points())
+    assert (done.queued, done.ended) == (1, 1)
+    assert state(published, f"{ticket.id}-0") == "queued"
+    view = read_message(published, f"{ticket.id}-1")
+    assert view is not None
+    assert (view.state, view.errors[0]["code"]) == ("rejected", "content")
+    assert view.errors[0]["title"].startswith("variables.code (over 1,000 characters)")
+    assert view.timeline[-1].reason == "content"
+
+
+def test_the_shared_content_stays_when_a_later_chunk_meets_another_release(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    ticket = notifier.enqueue("code", to=numbers(300), variables={"code": "7"})
+    expand(ticket.id, None, ledger=published, config=config, point=Points())
+    newer = parse_config(TOML.replace("Your code is", "Code:"))
+    expand(ticket.id, "1", ledger=published, config=newer, point=Points())
+    assert content_of(published, f"{ticket.id}-0") == {"text": "Your code is 7"}
+
+
+def test_a_job_type_that_only_a_newer_release_knows_is_left_to_its_workers(
+    published: Ledger, config: Config, notifier: Notifier
+) -> None:
+    newer = parse_config(TOML + '\n[job_types.fresh]\nsender = "local"')
+    published.run(calls.publish(publication(newer, release=2), {}))
+    ticket = notifier.enqueue("fresh", to="+13125550100", text="hello")
+    assert expand(ticket.id, None, ledger=published, config=config, point=Points()).outcome == "left"
+    assert state(published, f"{ticket.id}-0") == "new"
+    assert expand(ticket.id, None, ledger=published, config=newer, point=Points()).outcome == "admitted"
+    assert state(published, f"{ticket.id}-0") == "queued"
+
+
+def test_a_job_type_that_is_gone_rejects_its_messages(published: Ledger, config: Config, notifier: Notifier) -> None:
+    newer = parse_config(TOML + '\n[job_types.fresh]\nsender = "local"')
+    published.run(calls.publish(publication(newer, release=2), {}))
+    ticket = notifier.enqueue("fresh", to="+13125550100", text="hello")
+    published.run(calls.publish(publication(config, release=3), {}))
+    assert expand(ticket.id, None, ledger=published, config=config, point=Points()).ended == 1
+    view = read_message(published, f"{ticket.id}-0")
+    assert view is not None
+    assert (view.state, view.errors[0]["code"], view.errors[0]["phase"]) == ("rejected", "job_type", "expand")
+    assert view.errors[0]["title"] == "job type fresh is not in notify.toml"
+
+
+def test_a_lost_pointer_to_the_next_chunk_does_not_undo_this_one(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RedisConnectionError("gone")
+
+    ticket = notifier.enqueue("notice", to=numbers(300), text="hello")
+    assert expand(ticket.id, None, ledger=published, config=config, point=broken).queued == 200
+    assert published.redis.zscore(published.key("timers"), f"n{ticket.id}") is not None
+
+
+def test_a_batch_is_applied_and_forgotten(published: Ledger, config: Config, notifier: Notifier) -> None:
+    message = accepted(published, config, notifier)
+    published.run(calls.hear("b1", compact_json([receipt_event(message, "delivered")])))
+    assert reconcile("b1", ledger=published) == {"applied": 1}
+    assert state(published, message) == "delivered"
+    assert published.redis.exists(published.key("rx:b1"), published.key("rx")) == 0
+    assert published.redis.zscore(published.key("timers"), "rb1") is None
+    assert reconcile("b1", ledger=published) == {}
+
+
+def test_a_failure_keeps_its_code_and_plain_words(published: Ledger, config: Config, notifier: Notifier) -> None:
+    message = accepted(published, config, notifier)
+    events = [receipt_event(message, "delivery_failed", errors=[{"code": "40006"}])]
+    published.run(calls.hear("b1", compact_json(events)))
+    reconcile("b1", ledger=published)
+    view = read_message(published, message)
+    assert view is not None
+    assert (view.state, view.errors[0]["code"], view.errors[0]["phase"]) == ("failed", "40006", "receipt")
+    assert view.errors[0]["title"]
+
+
+def test_a_carriers_40300_opts_nobody_out(published: Ledger, config: Config, notifier: Notifier) -> None:
+    message = accepted(published, config, notifier)
+    errors = [{"code": "40300", "title": "Blocked due to STOP message"}]
+    published.run(calls.hear("b1", compact_json([receipt_event(message, "delivery_failed", errors=errors)])))
+    reconcile("b1", ledger=published)
+    assert state(published, message) == "failed"
+    assert list(published.redis.scan_iter(match=published.key("o:*"))) == []
+
+
+class Refusing(Ledger):
+    """A ledger whose script refuses one fact, as it refuses a move that its table lacks."""
+
+    poison = "0" * 32 + "-0"
+
+    def run(self, call: Any) -> Any:
+        if call.script == "receipt" and any(self.poison in str(arg) for arg in call.args):
+            raise ResponseError("no move from N to D, script: 0123, on @user_script:1.")
+        return super().run(call)
+
+
+def test_one_poisonous_event_is_put_aside_alone_and_the_rest_goes_on(
+    published: Ledger, config: Config, notifier: Notifier
+) -> None:
+    first, second = accepted(published, config, notifier, PID), accepted(published, config, notifier, OTHER_PID)
+    refusing = Refusing(published.redis, published.namespace)
+    good = [receipt_event(first, "delivered"), receipt_event(second, "delivered", id=OTHER_PID)]
+    events = [good[0], receipt_event(Refusing.poison, "delivered"), "not JSON", good[1]]
+    published.run(calls.hear("b1", compact_json(events)))
+    with structlog.testing.capture_logs() as lines:
+        counts = reconcile("b1", ledger=refusing)
+    assert counts == {"applied": 2, "poison": 1, "not_a_receipt": 1}
+    assert state(published, first) == state(published, second) == "delivered"
+    assert published.redis.exists(published.key("rx:b1")) == 0
+    odd: Any = published.redis.xrange(published.key("odd"))
+    assert [(fields[b"why"], fields[b"event"].decode()) for _, fields in odd] == [
+        (b"not_a_receipt", events[2]),
+        (b"poison", events[1]),
+    ]
+    assert "+13125550100" not in str(lines)
+
+
+def test_a_batch_stays_while_the_server_takes_no_writes(published: Ledger, config: Config, notifier: Notifier) -> None:
+    class ReadOnly(Ledger):
+        def run(self, call: Any) -> Any:
+            raise ReadOnlyError("You can't write against a read only replica.")
+
+    message = accepted(published, config, notifier, PID)
+    published.run(calls.hear("b1", compact_json([receipt_event(message, "delivered")])))
+    with pytest.raises(ReadOnlyError), impatient():
+        reconcile("b1", ledger=ReadOnly(published.redis, published.namespace))
+    assert published.redis.exists(published.key("rx:b1")) == 1
+    assert published.redis.exists(published.key("odd")) == 0
+    assert reconcile("b1", ledger=published) == {"applied": 1}
+
+
+def test_a_group_keeps_a_state_per_member(published: Ledger, config: Config, notifier: Notifier) -> None:
+    people = ["+13125550100", "+13125550101"]
+    ticket = notifier.enqueue("family", to=people, text="dinner")
+    expand(ticket.id, None, ledger=published, config=config, point=Points())
+    message = f"{ticket.id}-0"
+    published.run(calls.receipt("", [calls.Fact(ref=message, provider_id=PID, state="A")]))
+    to = [{"phone_number": people[1], "status": "delivery_failed"}]
+    events = [receipt_event(message, "delivered"), receipt_event(message, "", to=to)]
+    published.run(calls.hear("b1", compact_json(events)))
+    reconcile("b1", ledger=published)
+    view = read_message(published, message)
+    assert view is not None
+    assert view.state == "failed"
+    assert view.members == [(people[0], "delivered"), (people[1], "failed")]
+
+
+def test_patience_outlasts_a_short_absence_and_gives_up_after_its_time() -> None:
+    naps: list[float] = []
+    failures = [RedisConnectionError("gone")] * 3
+
+    def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "back"
+
+    assert patiently(call, sleep=naps.append) == "back"
+    assert len(naps) == 3
+    assert max(naps) <= 1.0
+
+    def never() -> str:
+        raise RedisConnectionError("gone")
+
+    with pytest.raises(RedisConnectionError):
+        patiently(never, within_s=0.0)
+
+
+def test_the_edge_of_a_job_swallows_everything_and_quotes_no_message_of_ours() -> None:
+    with structlog.testing.capture_logs() as lines:
+        with patience.edge("expand", notification="n1"):
+            raise KeyError("SECRET")
+        with patience.edge("expand", notification="n1"):
+            raise RedisConnectionError("gone")
+    assert [(line["event"], line["error"]) for line in lines] == [
+        ("job_failed", "KeyError"),
+        ("ledger_away", "ConnectionError"),
+    ]
+    assert "test_actors.py" in lines[0]["trace"]
+
+
+class Running:
+    """A worker process in this one: Dramatiq's own threads, and an event loop of its own."""
+
+    def __init__(self, ledger: Ledger, config: Config) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.asked: list[str] = []
+        broker = RedisBroker(client=ledger.redis, middleware=[], namespace=broker_namespace(ledger.namespace))  # type: ignore[no-untyped-call]
+        context = Context(
+            ledger=ledger,
+            config=config,
+            pointers=Pointers(ledger.redis, ledger.namespace),
+            settings=cast(Any, SimpleNamespace()),
+            run_async=self.run_async,
+            gateway=lambda: self,
+        )
+        register(broker, context)
+        self.broker = broker
+        self.worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=20)
+        self.worker.start()
+
+    def run_async(self, coroutine: Any, /) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    async def retrieve(self, provider_id: str) -> Any:
+        self.asked.append(provider_id)
+        to = [{"phone_number": "+13125550100", "status": "delivered"}]
+        return Facts(fact_from_message({"id": provider_id, "to": to, "completed_at": "now"}, now_us=1))
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(timeout=10)
+
+
+@pytest.fixture
+def running(published: Ledger, config: Config) -> Iterator[Running]:
+    worker = Running(published, config)
+    yield worker
+    worker.stop()
+
+
+def test_pointers_reach_their_actors(
+    running: Running, published: Ledger, notifier: Notifier, numbers: Numbers, wait_until: Any
+) -> None:
+    code = notifier.enqueue("code", to="+13125550100", variables={"code": "7"})
+    many = notifier.enqueue("notice", to=numbers(450), text="hello")
+    wait_until(lambda: state(published, f"{code.id}-0") == "queued")
+
+    def counts() -> dict[str, int]:
+        view = read_notification(published, many.id, limit=1)
+        return view.state_counts if view else {}
+
+    wait_until(lambda: counts() == {"queued": 450})
+    pointers = Pointers(published.redis, published.namespace)
+    message = f"{many.id}-0"
+    published.run(calls.receipt("", [calls.Fact(ref=message, provider_id=PID, state="A")]))
+    published.run(calls.hear("b1", compact_json([receipt_event(message, "sent")])))
+    pointers.reconcile("b1")
+    wait_until(lambda: not published.redis.exists(published.key("rx:b1")))
+    pointers.poll([(message, PID)])
+    wait_until(lambda: state(published, message) == "delivered")
+    assert running.asked == [PID]
+
+
+def test_each_actor_has_its_queue_and_its_priority(running: Running) -> None:
+    declared = {name: (actor.queue_name, actor.priority) for name, actor in running.broker.actors.items()}
+    assert declared == {
+        "expand_urgent": ("expand.urgent", 10),
+        "reconcile": ("receipts", 20),
+        "expand": ("expand", 30),
+        "poll": ("chores", 40),
+    }
+
+
+def test_actors_never_retry_by_the_engines_means() -> None:
+    broker = RedisBroker(url="redis://127.0.0.1:1", middleware=[dramatiq.middleware.Retries()])  # type: ignore[no-untyped-call]
+    register(broker, cast(Any, SimpleNamespace(gateway=None)))
+    assert all(actor.options["max_retries"] == 0 for actor in broker.actors.values())
