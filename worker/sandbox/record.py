@@ -24,6 +24,10 @@ class Record:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
+        self.by_path: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.callbacks: Counter[str] = Counter()
         self.clear()
 
     def clear(self) -> None:
@@ -34,10 +38,8 @@ class Record:
         self._same_text_again: dict[tuple[str, int], int] = {}
         self.arrivals: deque[Arrival] = deque(maxlen=2 * self._keep)
         self.accepted = self.requests = self.replays = 0
-        self.by_path: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.faults: Counter[str] = Counter()
-        self.callbacks: Counter[str] = Counter()
+        for counts in (self.by_path, self.refused, self.faults, self.callbacks):
+            counts.clear()  # in place: others count in them too
 
     def add(self, message: Message) -> None:
         """Keep an accepted message; the oldest one leaves when there is no room."""
