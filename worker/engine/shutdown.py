@@ -20,8 +20,7 @@ from types import FrameType
 
 import structlog
 from dramatiq.broker import Broker
-from dramatiq.errors import MiddlewareError
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq.worker import Worker
 
 DRAIN_S = 21.0  # a request takes 18 s at most; after this, Dramatiq's own steps take about two more
