@@ -122,6 +122,8 @@ def problem_of(error: Exception) -> Problem:
             return _invalid([_field_error(e) for e in error.errors()], len(error.errors()))
         case HTTPException():
             code = http.HTTPStatus(error.status_code).name.lower()
+            if error.detail == "Not Found":  # the router's own words
+                return Problem(404, code, "there is nothing at this path: /openapi.json lists what there is")
             return Problem(error.status_code, code, mask_all(str(error.detail)), headers=error.headers)
         case _:
             return Problem(500, "internal_error", "this is our mistake, and our log has its details")
