@@ -23,7 +23,9 @@ HOOK = "http://127.0.0.1:9/hook"
 HEADERS = {"authorization": "Bearer key"}
 DEADLINE_S = 30.0
 
-http_client = httpx.Client(timeout=DEADLINE_S, trust_env=False, verify=False)  # one for all: a new one reads every certificate there is
+http_client = httpx.Client(
+    timeout=DEADLINE_S, trust_env=False, verify=False
+)  # one for all: a new one reads every certificate there is
 
 
 def wait_until(condition: Callable[[], object]) -> None:

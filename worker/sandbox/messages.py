@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -156,6 +157,7 @@ def cost_of(parts: int) -> dict[str, Any]:
     return {"amount": f"{RATE_USD * parts:.4f}", "currency": "USD"}
 
 
+@functools.lru_cache(maxsize=4096)  # each time of a message is shown in its answer and in every event
 def iso(at_us: int) -> str:
     """RFC 3339 in UTC with milliseconds, as Telnyx writes it."""
     return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 from worker.sandbox.refusals import knows
 
@@ -130,11 +130,6 @@ class Faults:
     def as_dict(self) -> dict[str, object]:
         others = {key: value for key, value in asdict(self).items() if key != "shares"}
         return {**self.shares, **others}
-
-
-def option_names() -> tuple[str, ...]:
-    """The names a start option may have, for a command line that passes them through."""
-    return tuple(f.name for f in fields(SandboxOptions))
 
 
 def _number(name: str, value: object, *, most: float) -> float:
