@@ -80,6 +80,3 @@ class NotifyBroker(RedisBroker):
     def fetch(self, queue: str, count: int) -> list[bytes | None]:
         fetched: list[bytes | None] = self.do_fetch(queue, count)
         return fetched
-
-    def close(self) -> None:
-        self.client.close()

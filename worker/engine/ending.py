@@ -16,10 +16,19 @@ import structlog
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits.h
 
 log = structlog.get_logger(__name__)
+_leaving = False
+
+
+def leave() -> None:
+    """This process ends in good order: from now on, a part that fails is no news."""
+    global _leaving  # noqa: PLW0603 - a process leaves once
+    _leaving = True
 
 
 def end_process(part: str) -> None:
     """Log the exception being handled and end the process at once, without handlers: they might wait for the dead part."""
+    if _leaving:
+        return
     try:
         log.critical("process_broken", part=part, exc_info=True)
         logging.shutdown()

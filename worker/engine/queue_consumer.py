@@ -114,15 +114,17 @@ class QueueConsumer(Consumer):
         try:
             if self._state.cache:
                 return self._hand_out()
+            rung = True
             if self._empty:
-                self._bell.wait(self._bells.poll_s if not self._stopping() else 0.1)
+                rung = self._bell.wait(self._bells.poll_s if not self._stopping() else 0.1)
             self._bell.clear()  # between the wait and the work: whoever rings during the work is heard
             self._empty = True
             self._flush()
             if self._stopping():
                 return None
             self._give_back_strays()
-            self._fetch()
+            if rung or self._broker.client.exists(self._keys.waiting):  # a look costs a third of a fetch
+                self._fetch()
             self._state.wait_s = _FIRST_WAIT_S
             return self._hand_out()
         except RedisError as exc:

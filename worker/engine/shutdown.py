@@ -23,6 +23,8 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq.worker import Worker
 
+from worker.engine.ending import leave
+
 DRAIN_S = 21.0  # a request takes 18 s at most; after this, Dramatiq's own steps take about two more
 END_S = 23.5  # the master needs up to another second to notice
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # SIGINT reaches us as the master's SIGTERM
@@ -126,6 +128,7 @@ class LifeCycle(Middleware):
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._stopping.left_s(END_S) > 0:
             self._last()
+        leave()
         for number in SIGNALS:  # the interpreter resets handlers on its way out, and a late signal would kill it
             signal.signal(number, signal.SIG_IGN)
 
