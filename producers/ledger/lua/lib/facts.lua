@@ -40,6 +40,7 @@ end
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
 -- fact moves), "duplicate" (a second provider id: the message left twice).
 local function apply(mid, rec, fact)
+  if rec.s == 'N' then return 'odd' end -- nothing of it can have left: somebody else's receipt with our reference
   local more = {}
   local function set(field, value)
     if value and value ~= '' and rec[field] ~= value then

@@ -1,0 +1,196 @@
+"""The main job, whole: real processes, a real server, real HTTP; a notification goes in, a reconciled message comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_kit import PROFILE, Service, running_service, terminate, wait_until
+
+from worker.sandbox import SandboxOptions, magic_number
+
+pytestmark = pytest.mark.xdist_group("end_to_end")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("service"), sandbox=SandboxOptions(seed=1, hang_s=2)) as service:
+        service.start_web()
+        service.start_worker(processes=2)
+        yield service
+
+
+def one(service: Service, id: str) -> dict[str, Any]:
+    status, body = service.get(f"/v1/notifications/{id}")
+    assert status == 200, body
+    (message,) = body["messages"]
+    found: dict[str, Any] = message
+    return found
+
+
+PLAIN = {"from": None, "text": "hello there"}
+CHANNELS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("notice", {"to": "+13125551000", "text": "hello there"}, "/messages/short_code", {"from": "12345"}),
+    ("reminder", {"to": "+13125551001", "text": "hello there"}, "/messages/long_code", {"from": "+13125550001"}),
+    ("ticket", {"to": "+13125551002", "text": "hello there"}, "/messages", {"from": "+18885550001"}),
+    ("promotion", {"to": "+13125551003", "text": "hello there"}, "/messages/number_pool", {}),
+    ("travel", {"to": "+447700900123", "text": "hello there"}, "/messages/alphanumeric_sender_id", {"from": "ACME"}),
+    (
+        "family",
+        {"to": ["+13125551004", "+13125551005"], "text": "hello there"},
+        "/messages/group_mms",
+        {"from": "+13125550002"},
+    ),
+    ("order", {"to": "+13125551006", "variables": {"order": "A7"}}, "/messages/whatsapp", {"from": "+13125550003"}),
+]
+
+
+@pytest.mark.parametrize(("job_type", "request_fields", "path", "expected"), CHANNELS, ids=[c[0] for c in CHANNELS])
+def test_a_message_of_every_channel_reaches_its_own_endpoint_and_ends_delivered(
+    service: Service, job_type: str, request_fields: dict[str, Any], path: str, expected: dict[str, Any]
+) -> None:
+    ticket = service.notifier.enqueue(job_type, **request_fields)
+    service.wait_final(ticket.id)
+    message = one(service, ticket.id)
+    assert message["state"] == "delivered"
+    (arrival,) = service.sent(ref=message["id"])
+    assert arrival["path"] == path
+    assert arrival["key"] == message["id"], "the Idempotency-Key is the message's id"
+    assert len(arrival["callbacks"]) == len(arrival["to"]) + 1 if job_type == "family" else 2, (
+        "sent and finalized came to our webhook"
+    )
+    for name, value in expected.items():
+        assert arrival[name] == value
+    assert message["provider_id"] == arrival["id"]
+    assert [step["state"] for step in message["timeline"]][:4] == ["new", "queued", "sending", "accepted"]
+    assert message["attempts"] == 1
+
+
+def test_the_timeline_is_there_from_the_instant_enqueue_returned(service: Service) -> None:
+    ticket = service.notifier.enqueue("notice", to="+13125551010", text="now")
+    message = one(service, ticket.id)
+    assert message["timeline"][0]["state"] == "new"
+    assert message["to"] == "+13125551010"
+
+
+@pytest.mark.parametrize(
+    ("magic", "state", "error", "attempts"),
+    [
+        (40, "failed", ("40008", "receipt"), 1),
+        (41, "failed", ("40003", "receipt"), 1),
+        (43, "unconfirmed", None, 1),
+        (44, "unconfirmed", None, 1),
+        (45, "failed", ("40014", "receipt"), 1),
+        (50, "opted_out", ("40300", "send"), 1),
+        (51, "rejected", ("40310", "send"), 1),
+        (58, "rejected", ("40322", "send"), 1),
+        (71, "delivered", None, 1),
+        (72, "delivered", None, 1),
+        (74, "delivered", ("10007", "send"), 2),
+        (75, "delivered", ("10011", "send"), 2),
+        (77, "delivered", None, 1),
+        (80, "delivered", None, 1),
+        (81, "delivered", None, 1),
+        (82, "delivered", None, 1),
+    ],
+)
+def test_every_fate_ends_as_it_should(
+    service: Service, magic: int, state: str, error: tuple[str, str] | None, attempts: int
+) -> None:
+    ticket = service.notifier.enqueue("notice", to=magic_number(magic, 7), text="hello")
+    service.wait_final(ticket.id)
+    message = one(service, ticket.id)
+    assert (message["state"], message["attempts"]) == (state, attempts), message["timeline"]
+    if error:
+        assert (message["errors"][-1]["code"], message["errors"][-1]["phase"]) == error
+        assert len(message["errors"][-1]["title"]) > 5, "in plain words"
+    assert len(service.sent(ref=message["id"])) <= 1
+
+
+def test_a_stop_in_the_webhook_blocks_and_a_start_lifts_it(service: Service) -> None:
+    person = "+13125551020"
+    hook = f"{service.environ['PUBLIC_URL']}/webhooks/telnyx"
+
+    def says(text: str) -> None:
+        answer = service.sandbox("inbound", {"from": person, "to": "12345", "text": text, "webhook_url": hook})
+        assert [c["status"] for c in answer["callbacks"]] == [200]
+
+    says("STOP")
+    stopped = service.notifier.enqueue("notice", to=person, text="hello")
+    service.wait_final(stopped.id)
+    assert one(service, stopped.id)["state"] == "opted_out"
+    assert service.sent(to=person) == []
+    says("START")
+    started = service.notifier.enqueue("notice", to=person, text="hello")
+    service.wait_final(started.id)
+    assert one(service, started.id)["state"] == "delivered"
+
+
+def test_a_member_of_a_group_who_opted_out_is_left_out_and_the_others_get_it(service: Service) -> None:
+    service.notifier.ledger  # noqa: B018
+    status, _ = service.call("PUT", "/v1/opt-outs/+13125551031")
+    assert status in (200, 204)
+    ticket = service.notifier.enqueue("family", to=["+13125551030", "+13125551031", magic_number(40, 8)], text="dinner")
+    service.wait_final(ticket.id)
+    message = one(service, ticket.id)
+    states = {m["to"]: m["state"] for m in message["members"]}
+    assert states == {"+13125551030": "delivered", "+13125551031": "opted_out", magic_number(40, 8): "failed"}
+    assert message["state"] == "failed"
+    (arrival,) = service.sent(ref=message["id"])
+    assert "+13125551031" not in json.dumps(arrival["to"])
+
+
+def test_the_profile_of_a_pool_reaches_telnyx(service: Service) -> None:
+    ticket = service.notifier.enqueue("promotion", to="+13125551040", text="sale")
+    service.wait_final(ticket.id)
+    message = one(service, ticket.id)
+    assert message["from"], "what Telnyx chose"
+    redis: Any = service.ledger.redis
+    assert PROFILE in redis.hget(service.ledger.key("lane:pool"), "scp").decode()
+
+
+def test_the_http_api_enqueues_repeats_and_cancels(service: Service) -> None:
+    body = {"job_type": "notice", "to": "+13125551050", "text": "later", "send_at": "2099-01-01T00:00:00Z"}
+    status, problem = service.call("POST", "/v1/notifications", body, Idempotency_Key="k-1")
+    assert status == 422, "over a year ahead"
+    del body["send_at"]
+    status, first = service.call("POST", "/v1/notifications", body, Idempotency_Key="k-1")
+    assert status == 202, (first, problem)
+    assert service.call("POST", "/v1/notifications", body, Idempotency_Key="k-1") == (202, first)
+    status, _ = service.call("POST", "/v1/notifications", {**body, "text": "other"}, Idempotency_Key="k-1")
+    assert status == 409
+
+
+def test_nothing_that_was_sent_stands_in_a_log(service: Service) -> None:
+    ticket = service.notifier.enqueue("otp", to="+13125551060", variables={"code": "SECRET-8271"})
+    service.wait_final(ticket.id)
+    logs = "".join(path.read_text() for path in service.directory.glob("*.log"))
+    assert ticket.id in logs
+    assert "SECRET-8271" not in logs
+    assert "13125551060" not in logs
+
+
+def test_without_webhooks_fates_come_from_polls(tmp_path: Path, redis_url: str) -> None:
+    with running_service(tmp_path, redis_url, mode="poll", poll_after="1s") as service:
+        service.environ.pop("PUBLIC_URL")
+        service.start_web()
+        worker = service.start_worker()
+        ticket = service.notifier.enqueue("notice", to=["+13125551070", magic_number(40, 9)], text="hello")
+        assert service.wait_final(ticket.id) == [{"delivered": 1, "failed": 1}]
+        assert [(m["ref"], m["callbacks"]) for m in service.sent()] == [(None, []), (None, [])], (
+            "no webhook was asked for"
+        )
+        assert terminate(worker) == 0
+
+
+def test_silent_messages_are_polled_and_receipts_that_were_lost_do_no_harm(tmp_path: Path, redis_url: str) -> None:
+    with running_service(tmp_path, redis_url, poll_after="2s") as service:
+        service.sandbox("faults", {"lose_receipts": 1.0})
+        service.start_web()
+        service.start_worker()
+        ticket = service.notifier.enqueue("notice", to=["+13125551080", magic_number(40, 9)], text="hello")
+        wait_until(lambda: service.sent() and len(service.sent()) == 2, what="both to arrive")
+        assert service.wait_final(ticket.id) == [{"delivered": 1, "failed": 1}]
