@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.demo.stage import Stage
 
 CODES, CODE_EVERY_S, FIRST_CODE_S = 24, 0.35, 1.0
-KILL_AT_S = 5.0
+KILL_AT_S, DEAF_S = 5.0, 0.4
 PICTURE = "https://example.com/ticket.png"
 
 
@@ -118,7 +118,9 @@ def script() -> list[Act]:
         Act(2.6, _travel_goes_on),
         Act(3.0, _stop),
         Act(4.5, _to_those_who_said_stop),
+        Act(KILL_AT_S - DEAF_S, _lose_receipts),
         Act(KILL_AT_S, _kill),
+        Act(KILL_AT_S + DEAF_S, _hear_again),
         *(Act(FIRST_CODE_S + i * CODE_EVERY_S, _code) for i in range(CODES)),
     ]
     return sorted(acts, key=lambda act: act.at_s)
@@ -232,6 +234,16 @@ def _stop(day: Day) -> None:
 def _to_those_who_said_stop(day: Day) -> None:
     day.enqueue("appointment", to=STOPS_LOCAL, variables={"name": "Sam", "day": "Monday"})
     day.enqueue("otp", to=STOPS_SALE, variables={"code": "000000"})
+
+
+def _lose_receipts(day: Day) -> None:
+    """Around the kill no receipt arrives: else one would tell the fate of what the dead worker held before anybody asks."""
+    day.say("for a moment all receipts get lost on their way: polls will have to ask")
+    day.stage.sandbox.post("/sandbox/faults", {"lose_receipts": 1.0})
+
+
+def _hear_again(day: Day) -> None:
+    day.stage.sandbox.post("/sandbox/faults", {"lose_receipts": 0.0})
 
 
 def _kill(day: Day) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from statistics import median
 from typing import Any
 
@@ -16,6 +17,7 @@ from worker.demo.day import Fed
 SECOND_US = 1_000_000
 BACKLOG_PART = 0.9  # of a sender's arrivals: what comes after has no backlog before it, only a tail of repeats
 URGENT = "otp"
+REPLAYED = 208  # how the sandbox notes a repeat that it answered from its record
 FINAL = frozenset({"delivered", "failed", "unconfirmed", "rejected", "expired", "cancelled", "opted_out"})
 PLAIN = {
     "cancelled": "cancelled through the API",
@@ -52,6 +54,7 @@ class Killed:
     in_hands: int
     doubted: int  # taken up as uncertain by the other worker; of the rest a receipt came first
     asked_again: int  # with the same bytes and the same key, after a silence
+    replayed: int  # of these: Telnyx had it already, and said so
     ended: dict[str, int]
 
 
@@ -151,19 +154,29 @@ def _by_channel(evidence: Evidence, messages: Sequence[Mapping[str, Any]]) -> di
 
 
 def _paces(evidence: Evidence) -> list[Pace]:
+    """What arrived comes from the sandbox, what was taken from the ledger: a refused request uses its slot too."""
     known = {fed.id: fed for fed in evidence.fed}
-    by_sender: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    arrived: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for at_us, _, ref, _ in sorted(evidence.arrivals, key=lambda arrival: arrival[0]):
         fed = known.get((ref or "")[:32])
         if fed is not None:
-            by_sender[evidence.sender_of[fed.job_type]].append((at_us, fed.units))
+            arrived[evidence.sender_of[fed.job_type]].append((at_us, fed.units))
+    taken: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for fed in evidence.fed:
+        for message in evidence.answers[fed.id]["messages"]:
+            taken[evidence.sender_of[fed.job_type]] += [(at_us, fed.units) for at_us in _takes_us(message)]
     paces = []
     for name, (channel, per_s) in evidence.senders.items():
-        arrivals = by_sender[name]
-        share = share_used(arrivals, per_s)
-        units = sum(units for _, units in arrivals)
-        paces.append(Pace(name, channel, per_s, units, most_in_a_second(arrivals), share and round(share, 4)))
+        share = share_used(sorted(taken[name]), per_s)
+        units = sum(units for _, units in arrived[name])
+        paces.append(Pace(name, channel, per_s, units, most_in_a_second(arrived[name]), share and round(share, 4)))
     return paces
+
+
+def _takes_us(message: Mapping[str, Any]) -> list[int]:
+    """When each of its requests left, to the millisecond."""
+    steps = [step["at"] for step in message["timeline"] if step["state"] == "sending"]
+    return [int(datetime.fromisoformat(at).timestamp() * 1000) * 1000 for at in steps]
 
 
 def _urgent(evidence: Evidence) -> Urgent | None:
@@ -188,7 +201,7 @@ def _not_delivered(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 def _why(message: Mapping[str, Any]) -> str:
     if message["errors"]:
         error = message["errors"][-1]
-        return f"{error['code']} {error['title'] or ''}".strip()
+        return f"{error['code']}: {error['title']}" if error["title"] else error["code"]
     reason = message["timeline"][-1]["reason"] if message["timeline"] else None
     if message["state"] == "opted_out":
         return "said STOP, or an app opted them out"
@@ -200,8 +213,9 @@ def _killed(evidence: Evidence, messages: Sequence[Mapping[str, Any]]) -> Killed
         return None
     held = [m for m in messages if m["id"] in set(evidence.in_hands)]
     doubted = sum(any(step["reason"] == "died" for step in m["timeline"]) for m in held)
-    again = sum(m["attempts"] > 1 for m in held)
-    return Killed(len(evidence.in_hands), doubted, again, dict(Counter(m["state"] for m in held)))
+    again = {m["id"] for m in held if m["attempts"] > 1}
+    replayed = len({ref for _, _, ref, status in evidence.arrivals if status == REPLAYED and ref in again})
+    return Killed(len(evidence.in_hands), doubted, len(again), replayed, dict(Counter(m["state"] for m in held)))
 
 
 def _checks(evidence: Evidence, messages: Sequence[Mapping[str, Any]]) -> list[Check]:

@@ -111,7 +111,8 @@ def _answer(notifier: Any, config: Any, id: str) -> dict[str, Any]:
 
 
 def _per_s(rate: Any) -> float:
-    return float(rate.units) / (rate.per_us / 1_000_000)
+    per_s: float = rate.units * 1_000_000 / rate.per_us
+    return per_s
 
 
 def _stay(stage: Stage) -> None:

@@ -24,8 +24,9 @@ def show(report: Report) -> None:
         k = report.killed
         ended = ", ".join(f"{count} {state}" for state, count in k.ended.items())
         print(
-            f"kill -9 of a worker with {k.in_hands} messages in its hands: {k.doubted} were taken up by the other worker "
-            f"(of the rest a receipt came first), {k.asked_again} asked again with the same key; ended: {ended}"
+            f"kill -9 of a worker with {k.in_hands} messages in its hands: the other worker took up {k.doubted} of them "
+            f"(of the rest a receipt told first) and asked again for {k.asked_again} with the same key; Telnyx had "
+            f"{k.replayed} of these already. They ended {ended}"
         )
     rows = [(state, why, count) for state, why, count in report.not_delivered]
     rows += [("refused", f"by the API, 422: {remedy}", count) for remedy, count in report.refused.items()]
@@ -47,16 +48,17 @@ def _paces(report: Report) -> None:
             row.sender,
             pace(row.allowed_per_s),
             row.most_in_a_second,
-            "" if row.share_used is None else f"{100 * row.share_used:.1f} %",
+            "" if row.share_used is None else f"{100 * row.share_used:.0f} %",
         ]
         for row in report.paces
     ]
-    print_table(["sender", ">allowed", ">most in any second", ">used while a backlog was there"], rows)
+    print_table(["sender", ">allowed", ">most in any second *", ">used while a backlog was there"], rows)
+    print("* as it arrived: one message that is late, by less than its slot, makes one more\n")
 
 
 def _checks(report: Report) -> None:
     screen = console()
-    for check in sorted(report.checks, key=lambda check: not check.ok, reverse=False):
+    for check in sorted(report.checks, key=lambda check: not check.ok):
         mark, style = ("ok    ", "green") if check.ok else ("FAILED", "bold red")
         screen.print(f"[{style}]{mark}[/] ", end="")
         screen.print(f"{check.name}: {check.detail}", markup=False, style="" if check.ok else "bold red")
