@@ -29,7 +29,7 @@ lint: $(STAMP) ## Check format, lint, types and the direction of imports
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
 	@$(RUN)/mypy
-	@$(RUN)/lint-imports --no-timing
+	@$(RUN)/lint-imports --no-logo
 
 bench: $(STAMP) ## Measure bytes a message and rates (ARGS go to the benchmark)
 	@$(RUN)/python -m benchmarks $(ARGS)

@@ -34,7 +34,7 @@ def _end_before_start(_signal: int, _frame: object) -> None:
 def _run(arguments: list[str]) -> int:
     from worker.commands.app import make_app
     from worker.commands.failures import as_failure
-    from worker.commands.output import Failure, show_failure
+    from worker.terminal import Failure, show_failure
 
     try:
         made = make_app()(args=arguments, prog_name="notify", standalone_mode=True)

@@ -58,7 +58,7 @@ class Report:
     def show(self) -> None:
         from rich.text import Text
 
-        from worker.commands.output import console, print_table
+        from worker.terminal import console, print_table
 
         rows = []
         for check in self.checks:
@@ -101,7 +101,7 @@ def _has_zones(path: str) -> bool:
 
 
 def _redis(settings: Settings) -> tuple[list[Check], bool]:
-    from worker.commands.session import server_of
+    from worker.terminal import server_of
 
     redis: Any = connect(settings.redis_url)
     try:

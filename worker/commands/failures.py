@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from worker.commands.output import Exit, Failure
+from worker.terminal import Exit, Failure
 
 
 def as_failure(error: BaseException) -> Failure:
@@ -34,7 +34,7 @@ def as_failure(error: BaseException) -> Failure:
 def _redis(error: BaseException) -> Failure | None:
     from redis.exceptions import RedisError
 
-    from worker.commands.session import server_of
+    from worker.terminal import server_of
 
     if not isinstance(error, RedisError):
         return None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from worker.commands.output import AsJson, Exit, Failure, print_json, print_table
 from worker.commands.session import cli_settings, open_ledger
+from worker.terminal import AsJson, Exit, Failure, pace, print_json, print_table
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
@@ -110,13 +110,3 @@ def _row(lane: dict[str, Any]) -> list[object]:
     why = " until ".join(part for part in (lane["reason"], lane["held_until"]) if part)
     counts = [f"{lane['backlog'][word]:,}" for word in ("urgent", "normal", "bulk")]
     return [lane["name"], lane["channel"] or "", lane["state"], rate, *counts, why]
-
-
-def pace(per_s: float | None) -> str:
-    """A rate in the unit in which it is a number that people can read."""
-    if not per_s:
-        return "none"
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
-        if per_s * seconds >= 1:
-            return f"{per_s * seconds:.4g}/{unit}"
-    return f"{per_s * 3600:.3g}/h"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.output import AsJson, Exit, Failure, print_json, print_table
 from worker.commands.session import cli_settings, open_ledger, open_notifier
+from worker.terminal import AsJson, Exit, Failure, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.output import AsJson, Exit, Failure, print_json
 from worker.commands.session import open_ledger
+from worker.terminal import AsJson, Exit, Failure, print_json
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.output import AsJson, Exit, Failure, print_json
+from worker.terminal import AsJson, Exit, Failure, print_json
 
 if TYPE_CHECKING:
     from worker.sandbox import SandboxOptions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
@@ -31,12 +30,3 @@ def open_notifier(settings: Settings) -> Notifier:
     from producers.notifier import Notifier
 
     return Notifier(settings.redis_url, client=settings.client, namespace=settings.namespace)
-
-
-def server_of(redis_url: str) -> str:
-    """Host and port of a URL, without what may be secret."""
-    try:
-        parts = urlsplit(redis_url)
-        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
-    except ValueError:
-        return "the server"

@@ -8,7 +8,6 @@ import time
 from types import FrameType
 from typing import Any, NoReturn
 
-from worker.commands.output import Exit, print_json
 from worker.demo.audience import Audience
 from worker.demo.day import Day, due, script
 from worker.demo.progress import Progress
@@ -16,6 +15,7 @@ from worker.demo.report import Evidence, Report, make_report
 from worker.demo.show import show
 from worker.demo.stage import CLIENT, CONFIG, NAMESPACE, Stage, StageError
 from worker.embedded import NoServerError
+from worker.terminal import Exit, print_json
 
 LONGEST_S = 75.0  # about 25 s on an idle machine; what is not final then has failed the check
 TICK_S = 0.05

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from worker.commands.lanes import pace
-from worker.commands.output import console, print_table
 from worker.demo.report import Report
+from worker.terminal import console, pace, print_table
 
 STATES = ("delivered", "failed", "unconfirmed", "rejected", "expired", "cancelled", "opted_out")
 

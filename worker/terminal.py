@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -74,9 +74,20 @@ def show_failure(failure: Failure, *, as_json: bool) -> None:
     print(f"notify: {failure}", file=sys.stderr)
 
 
-def rfc3339(at_us: int | None) -> str | None:
-    """Microseconds of the epoch as RFC 3339 in UTC with milliseconds."""
-    if at_us is None:
-        return None
-    moment = datetime.fromtimestamp(at_us / 1_000_000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def pace(per_s: float | None) -> str:
+    """A rate in the unit in which it is a number that people can read."""
+    if not per_s:
+        return "none"
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if per_s * seconds >= 1:
+            return f"{per_s * seconds:.4g}/{unit}"
+    return f"{per_s * 3600:.3g}/h"
+
+
+def server_of(redis_url: str) -> str:
+    """Host and port of a URL, without what may be secret."""
+    try:
+        parts = urlsplit(redis_url)
+        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    except ValueError:
+        return "the server"
