@@ -106,14 +106,18 @@ class LifeCycle(Middleware):
         self, stopping: Stopping, *, boot: Callable[[], None], busy: Callable[[], int], last: Callable[[], None]
     ) -> None:
         self._stopping, self._boot, self._busy, self._last = stopping, boot, busy, last
+        self._booted = False
 
     def after_process_boot(self, broker: Broker) -> None:
         self._stopping.on_begin(_end_in_time)
         drop_repeated_signals(self._stopping)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        if self._stopping():
+            return  # told to stop before it began: consumers that stop need nothing
         try:
             self._boot()
+            self._booted = True
         except Exception as exc:
             log.critical("boot_failed", error=type(exc).__name__, exc_info=True)
             raise MiddlewareError(f"this process cannot start: {type(exc).__name__}") from exc
@@ -126,7 +130,7 @@ class LifeCycle(Middleware):
             log.error("drain_given_up", under_way=left, after_s=DRAIN_S)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        if self._stopping.left_s(END_S) > 0:
+        if self._booted and self._stopping.left_s(END_S) > 0:
             self._last()
         leave()
         for number in SIGNALS:  # the interpreter resets handlers on its way out, and a late signal would kill it
