@@ -22,6 +22,7 @@ class Ledger:
         self.batches: dict[str, list[str]] = {}
         self.pointed: list[str] = []
         self.trips = 0
+        self.waiting = False
         self.fails = False
         self.pointers_fail = False
         self.open = asyncio.Event()
@@ -38,6 +39,7 @@ class Ledger:
         return 0
 
     async def push(self, messages: Sequence[PointerMessage]) -> None:
+        self.waiting = True
         await self.pointers_open.wait()
         self.trips += 1
         if self.pointers_fail:
@@ -53,7 +55,7 @@ def scenario(body: Callable[[Ledger, Hearing], Coroutine[Any, Any, None]], *, ga
     async def play() -> None:
         ledger = Ledger()
         async with asyncio.timeout(20):
-            await body(ledger, Hearing(ledger.run, ledger.push, gather_s=gather_s))
+            await body(ledger, Hearing(ledger.run, ledger.push, gather_s=gather_s, point_every_s=0))
 
     asyncio.run(play())
 
@@ -134,7 +136,10 @@ def test_one_caller_that_gives_up_does_not_take_the_others_along() -> None:
 def test_pointers_never_delay_an_answer() -> None:
     async def body(ledger: Ledger, hearing: Hearing) -> None:
         ledger.pointers_open.clear()
-        for i in range(3):
+        await hearing.keep(b"0")
+        while not ledger.waiting:
+            await asyncio.sleep(0.001)
+        for i in range(1, 3):
             await hearing.keep(b"%d" % i)
         ledger.pointers_open.set()
         await hearing.finish()
@@ -160,7 +165,8 @@ def test_a_lost_pointer_harms_no_later_one() -> None:
     async def body(ledger: Ledger, hearing: Hearing) -> None:
         ledger.pointers_fail = True
         await hearing.keep(b"x")
-        await asyncio.sleep(0.02)
+        while not ledger.trips:
+            await asyncio.sleep(0.001)
         ledger.pointers_fail = False
         await hearing.keep(b"y")
         await hearing.finish()

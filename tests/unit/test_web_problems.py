@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.exceptions import HTTPException
 
 from producers.errors import EnqueueError, FieldError, IdempotencyConflict, InvalidNotification, NotFound, NotReady
+from producers.notification import FIELDS
 from producers.request_schema import NotificationRequest
 from worker.settings.variables import ApiKey
 from worker.web.auth import Keys
 from worker.web.problems import Problem, ProblemBody, problem_of
-from worker.web.server import masked_path
+from worker.web.server import AccessLog, masked_path
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,21 @@ def test_numbers_in_paths_are_masked_however_they_are_written(path: str, shown: 
     assert masked_path(path) == shown
 
 
-def test_the_documented_request_is_the_one_that_is_read() -> None:
-    from producers.notification import FIELDS
+@pytest.mark.parametrize(
+    ("path", "status", "kept"),
+    [
+        ("/webhooks/telnyx?ref=x", 200, False),
+        ("/webhooks/telnyx", 401, True),
+        ("/webhooks/telnyx", 503, True),
+        ("/v1/lanes", 200, True),
+    ],
+)
+def test_only_callbacks_that_went_well_are_left_out_of_the_access_log(path: str, status: int, kept: bool) -> None:
+    args = ("127.0.0.1:1", "POST", path, "1.1", status)
+    record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, '%s - "%s %s HTTP/%s" %d', args, None)
+    assert AccessLog().filter(record) is kept
+    assert path in record.getMessage()
 
+
+def test_the_documented_request_is_the_one_that_is_read() -> None:
     assert set(NotificationRequest.model_fields) == set(FIELDS)

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 GATHER_S = 0.003  # far below what Telnyx notices; at 1,000 receipts a second, three in a batch
 BATCH_MOST = 50
 BATCH_MOST_BYTES = 1_000_000
+POINT_EVERY_S = 0.01  # a pointer costs as much as keeping its batch: at a few hundred a second, ten go in one trip
 POINTERS_A_TRIP = 200
 
 Run = Callable[[Call[int]], Awaitable[int]]
@@ -42,10 +43,13 @@ class Hearing:
         push: Enqueues pointers.
     """
 
-    def __init__(self, run: Run, push: Push, *, gather_s: float = GATHER_S) -> None:
+    def __init__(
+        self, run: Run, push: Push, *, gather_s: float = GATHER_S, point_every_s: float = POINT_EVERY_S
+    ) -> None:
         self._run = run
         self._push = push
         self._gather_s = gather_s
+        self._point_every_s = point_every_s
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._kept: asyncio.Future[None] | None = None
@@ -109,6 +113,7 @@ class Hearing:
     async def _point(self) -> None:
         """Point at all batches that have gathered, as many in a trip as there are by then."""
         while self._unpointed:
+            await asyncio.sleep(self._point_every_s)
             batches = self._unpointed[:POINTERS_A_TRIP]
             del self._unpointed[: len(batches)]
             try:
