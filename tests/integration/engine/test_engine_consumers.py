@@ -121,7 +121,7 @@ def test_an_undecodable_body_is_put_aside_alone(engine: Engine, pointers: Pointe
 
 
 def test_what_a_stopping_process_did_not_run_goes_back(engine: Engine, pointers: Pointers, ledger: Ledger) -> None:
-    pointers.expand_many([("a" * 32, True), ("b" * 32, True)])
+    pointers.expand_many([("a" * 32, True, 10), ("b" * 32, True, 1)])
     consumer, keys = engine.consume(EXPAND_URGENT), keys_of(ledger, EXPAND_URGENT)
     first = fetch(consumer)  # the second one is fetched, and not yet handed out
     engine.stopping = True
