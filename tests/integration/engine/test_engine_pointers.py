@@ -52,7 +52,7 @@ def test_each_pointer_names_its_actor_and_carries_ids_only(pointers: Pointers, l
 
 def test_many_are_pushed_in_order(pointers: Pointers, ledger: Ledger) -> None:
     ids = [f"{number:032x}" for number in range(1200)]
-    pointers.expand_many([(nid, False) for nid in ids])
+    pointers.expand_many([(nid, False, 10_000) for nid in ids])
     assert [m.args[0] for m in waiting(ledger, EXPAND)] == ids
 
 
