@@ -38,7 +38,7 @@ def create_app(settings: Settings, config: Config | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        upkeep = asyncio.create_task(keep_hearing(services), name="upkeep")
+        upkeep = asyncio.create_task(keep_hearing(services, hearing.is_deaf), name="upkeep")
         try:
             yield
         finally:

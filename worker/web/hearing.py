@@ -7,6 +7,7 @@ pointer asks a worker to apply it; a lost pointer is pointed at again by the led
 - ``keep`` returns only after the ledger kept the receipt; a failure reaches every receipt of its batch.
 - A batch has at most ``BATCH_MOST`` receipts, for its worker applies it in one call.
 - Pointers never delay an answer.
+- Who has just refused a receipt is deaf: a refused receipt may be the one that a resend waits for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BATCH_MOST = 50
 BATCH_MOST_BYTES = 1_000_000
 POINT_EVERY_S = 0.01  # a pointer costs as much as keeping its batch: at a few hundred a second, ten go in one trip
 POINTERS_A_TRIP = 200
+DEAF_S = 6.0  # a gap of over 5 s in the stamps of those who hear makes every silence count anew
 
 Run = Callable[[Call[int]], Awaitable[int]]
 Push = Callable[[Sequence[PointerMessage]], Awaitable[None]]
@@ -57,6 +59,11 @@ class Hearing:
         self._unpointed: list[str] = []
         self._pointing: asyncio.Task[None] | None = None
         self._keeping: set[asyncio.Task[None]] = set()
+        self._refused_at: float | None = None
+
+    def is_deaf(self) -> bool:
+        """Whether a receipt was refused within the last seconds, for instance because Redis is full."""
+        return self._refused_at is not None and asyncio.get_running_loop().time() - self._refused_at < DEAF_S
 
     async def keep(self, receipt: bytes) -> None:
         """Keep one stripped receipt.
@@ -101,6 +108,7 @@ class Hearing:
         try:
             await self._run(calls.hear(batch, body))
         except (RedisError, OSError, TimeoutError) as error:
+            self._refused_at = asyncio.get_running_loop().time()
             kept.set_exception(error)
             kept.exception()  # callers may have left, and then nobody else looks at it
             log.warning("receipts_not_kept", receipts=len(receipts), error=type(error).__name__)

@@ -1,13 +1,14 @@
 """What a web process does on its own: publish the configuration, and say every 2 s that it can hear.
 
 A silence proves nothing while nobody could hear, so resends count hearing time, and the stamps written here are that
-clock. One live web process is enough.
+clock. One live web process is enough. A process that had to refuse a receipt does not stamp for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 from redis.exceptions import RedisError
@@ -23,14 +24,15 @@ LOOK_EVERY = 5  # stamps: how often to look whether the configuration is still t
 FAILURES = (RedisError, OSError, TimeoutError)
 
 
-async def keep_hearing(services: Services, *, every_s: float = EAR_EVERY_S) -> None:
+async def keep_hearing(services: Services, is_deaf: Callable[[], bool], *, every_s: float = EAR_EVERY_S) -> None:
     """Publish, then stamp until cancelled. While Redis is away it only waits: web answers 503 meanwhile."""
     published = await _publish(services)
     away = not published
     stamps = 0
     while True:
         try:
-            await services.async_ledger.run(calls.ear(services.id))
+            if not is_deaf():
+                await services.async_ledger.run(calls.ear(services.id))
             stamps += 1
             if not published or (stamps % LOOK_EVERY == 0 and not await _is_published(services)):
                 published = await _publish(services)

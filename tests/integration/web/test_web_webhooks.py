@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import statistics
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from producers.ledger import calls
+from producers.ledger.connection import connect
 from producers.ledger.ledger import Ledger
 from worker.compliance.opt_outs import read_opt_out
 from worker.embedded import EmbeddedServer
@@ -227,14 +229,25 @@ def test_only_post_is_taken(web: Web) -> None:
     assert (answer.status_code, answer.json()["status"]) == (405, 405)
 
 
+def _asked(web: Web, body: bytes) -> tuple[float, httpx.Response]:
+    """The answer, and after how many seconds it came."""
+    began = time.monotonic()
+    answer = web.webhook(body)
+    return time.monotonic() - began, answer
+
+
+def _refused() -> list[bytes]:
+    """One callback of each kind; each needs Redis."""
+    return [receipt("0" * 32 + "-0"), inbound("STOP", keyword="STOP"), b"{}"]
+
+
 def test_while_redis_is_away_the_answer_is_503_at_once_and_200_again_after(wait_until: Any) -> None:
     with EmbeddedServer() as server, running(web_settings(server.url, "away")) as web:
         server.kill()
-        for body in (receipt("0" * 32 + "-0"), inbound("STOP", keyword="STOP"), b"{}"):
-            began = time.monotonic()
-            answer = web.webhook(body)
-            assert time.monotonic() - began < 1.5
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        for body in _refused():
+            tries = [_asked(web, body) for _ in range(5)]
+            assert {(answer.status_code, answer.headers["retry-after"]) for _, answer in tries} == {(503, "1")}
+            assert min(took_s for took_s, _ in tries) < 1.0  # the least, for the machine may be busy
         assert web.client.get("/readyz").status_code == 503
         assert web.client.get("/healthz").status_code == 200
         server.start()
@@ -246,15 +259,30 @@ def test_while_redis_hangs_the_answer_is_503_within_what_telnyx_waits() -> None:
     with EmbeddedServer(appendonly=False) as server, running(web_settings(server.url, "stalled")) as web:
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            bodies = [receipt("0" * 32 + "-0"), inbound("STOP", keyword="STOP"), b"{}"] * 20
-            began = time.monotonic()
-            with ThreadPoolExecutor(60) as pool:
-                answers = list(pool.map(lambda body: web.webhook(body).status_code, bodies))
-            took_s = time.monotonic() - began
+            with ThreadPoolExecutor(30) as pool:
+                tries = list(pool.map(lambda body: _asked(web, body), _refused() * 10))
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert set(answers) == {503}
-        assert took_s < 2.0
+        assert {answer.status_code for _, answer in tries} == {503}
+        assert statistics.median(took_s for took_s, _ in tries) < 2.0
+
+
+def test_who_refuses_a_receipt_does_not_say_that_it_hears(wait_until: Any) -> None:
+    """A full Redis refuses receipts and still takes stamps: silence would look like proof that nothing was delivered."""
+    with EmbeddedServer(appendonly=False) as server, running(web_settings(server.url, "full")) as web:
+        redis = connect(server.url)
+
+        def last_us() -> int:
+            return int(redis.hget("{full}:ears", "last") or 0)
+
+        wait_until(last_us)
+        redis.config_set("maxmemory", 1)
+        assert web.webhook(receipt("0" * 32 + "-0")).status_code == 503
+        refused_us = last_us()
+        redis.config_set("maxmemory", 0)
+        wait_until(lambda: last_us() > refused_us, timeout_s=30)
+        assert last_us() - refused_us > 5_000_000
+        redis.close()
 
 
 def test_web_says_that_it_hears(web: Web, ledger: Ledger, wait_until: Any) -> None:
@@ -269,7 +297,7 @@ def test_web_says_that_it_hears(web: Web, ledger: Ledger, wait_until: Any) -> No
 def test_a_lost_configuration_is_published_again(redis_url: str, namespace: str, ledger: Ledger) -> None:
     async def lose_it() -> None:
         services = make_services(web_settings(redis_url, namespace), parse_config(CONFIG))
-        upkeep = asyncio.create_task(keep_hearing(services, every_s=0.02))
+        upkeep = asyncio.create_task(keep_hearing(services, lambda: False, every_s=0.02))
         async with asyncio.timeout(20):
             for _ in range(2):
                 while not _redis(ledger).exists(ledger.key("cfg")):
