@@ -148,30 +148,44 @@ def sandbox_url() -> Iterator[str]:
         process.stdout.close()
 
 
+MakeRig = Callable[[str, str], Rig]
+
+
 @pytest.fixture
-def rig(
-    tmp_path: Path, redis_url: str, namespace: str, sandbox_url: str, wait_until: Callable[..., Any]
-) -> Iterator[Rig]:
-    config = tmp_path / "notify.toml"
-    config.write_text(CONFIG)
-    ours = {
-        "REDIS_URL": redis_url,
-        "NOTIFY_NAMESPACE": namespace,
-        "NOTIFY_CONFIG": str(config),
-        "NOTIFY_SECRET": "a secret of these tests",
-        "TELNYX_API_KEY": KEY,
-        "TELNYX_BASE_URL": f"{sandbox_url}/v2",
-        "LOG_LEVEL": "info",
-    }
-    rig = Rig(
-        telnyx=Telnyx(sandbox_url),
-        notifier=Notifier(redis_url, namespace=namespace),
-        environment={**os.environ, **ours},
-        folder=tmp_path,
-        wait_until=wait_until,
-    )
-    rig.telnyx.reset()
-    yield rig
-    for tree in rig.trees:
-        tree.kill()
-    rig.telnyx.reset()
+def make_rig(tmp_path: Path, sandbox_url: str, wait_until: Callable[..., Any]) -> Iterator[MakeRig]:
+    """``make_rig(redis_url, namespace)``: for a server that the test mistreats."""
+    rigs: list[Rig] = []
+
+    def make(redis_url: str, namespace: str) -> Rig:
+        config = tmp_path / "notify.toml"
+        config.write_text(CONFIG)
+        ours = {
+            "REDIS_URL": redis_url,
+            "NOTIFY_NAMESPACE": namespace,
+            "NOTIFY_CONFIG": str(config),
+            "NOTIFY_SECRET": "a secret of these tests",
+            "TELNYX_API_KEY": KEY,
+            "TELNYX_BASE_URL": f"{sandbox_url}/v2",
+            "LOG_LEVEL": "info",
+        }
+        rig = Rig(
+            telnyx=Telnyx(sandbox_url),
+            notifier=Notifier(redis_url, namespace=namespace),
+            environment={**os.environ, **ours},
+            folder=tmp_path,
+            wait_until=wait_until,
+        )
+        rig.telnyx.reset()
+        rigs.append(rig)
+        return rig
+
+    yield make
+    for rig in rigs:
+        for tree in rig.trees:
+            tree.kill()
+        rig.telnyx.reset()
+
+
+@pytest.fixture
+def rig(make_rig: MakeRig, redis_url: str, namespace: str) -> Rig:
+    return make_rig(redis_url, namespace)
