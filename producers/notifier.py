@@ -324,6 +324,8 @@ class Notifier:
         self, client: str, valid: Sequence[ValidRequest]
     ) -> list[Enqueued | IdempotencyConflict | EnqueueError]:
         from producers.ledger import calls
+        from producers.ledger.states import URGENT
+        from producers.pointers import URGENT_RECIPIENTS
 
         submissions = [_submission(client, v) for v in valid]
         results: list[Enqueued | IdempotencyConflict | EnqueueError] = []
@@ -343,11 +345,11 @@ class Notifier:
                     continue
                 results.append(Enqueued(Ticket(s.id, reply.messages), reply.outcome == "repeated"))
                 if reply.outcome == "created":
-                    fresh.append((s.id, s.klass == 0 and s.messages <= 10))
+                    fresh.append((s.id, s.klass == URGENT and s.messages <= URGENT_RECIPIENTS, s.messages))
             self._point(fresh)
         return results
 
-    def _point(self, fresh: Sequence[tuple[str, bool]]) -> None:
+    def _point(self, fresh: Sequence[tuple[str, bool, int]]) -> None:
         from redis.exceptions import RedisError
 
         with suppress(RedisError):  # the ledger has them: a timer points again within 10 s

@@ -32,6 +32,7 @@ LIST_QUEUES = (EXPAND_URGENT, RECEIPTS, EXPAND, CHORES)
 
 PRIORITIES = {SEND: 0, EXPAND_URGENT: 10, RECEIPTS: 20, EXPAND: 30, CHORES: 40}  # lower first
 URGENT_RECIPIENTS = 10  # an urgent notification of at most so many has a queue of its own
+EXPANDS_A_JOB = 100  # messages; a job should take some ten milliseconds
 POLLS_A_JOB = 100
 
 # One name for all producers: they fetch nothing, so nothing of theirs is ever given back, and each further name would
@@ -95,6 +96,28 @@ def expand_pointer(notification: str, urgent_and_small: bool, cursor: str | None
     return pointer(queue, actor, notification, cursor)
 
 
+def expand_pointers(fresh: Iterable[tuple[str, bool, int]]) -> list[PointerMessage]:
+    """Pointers at fresh notifications, several in one as long as they are one job's work together.
+
+    Args:
+        fresh: id, whether it is urgent and small, and how many messages it has.
+    """
+    packs: dict[bool, list[list[str]]] = {True: [], False: []}
+    room = {True: 0, False: 0}
+    for notification, urgent, messages in fresh:
+        most = URGENT_RECIPIENTS if urgent else EXPANDS_A_JOB
+        cost = min(messages, most)  # of a larger one, a job takes one chunk
+        if cost > room[urgent]:
+            packs[urgent].append([])
+            room[urgent] = most
+        packs[urgent][-1].append(notification)
+        room[urgent] -= cost
+    found = []
+    for urgent, queue, actor in ((True, EXPAND_URGENT, "expand_urgent"), (False, EXPAND, "expand")):
+        found += [pointer(queue, actor, pack if len(pack) > 1 else pack[0], None) for pack in packs[urgent]]
+    return found
+
+
 def reconcile_pointer(batch: str) -> PointerMessage:
     return pointer(RECEIPTS, "reconcile", batch)
 
@@ -126,9 +149,9 @@ class Pointers:
         """
         self.push([expand_pointer(notification, urgent_and_small, cursor)])
 
-    def expand_many(self, notifications: Iterable[tuple[str, bool]]) -> None:
-        """Have many expanded: pairs of id and whether it is urgent and small. Pipelined."""
-        self.push([expand_pointer(notification, urgent) for notification, urgent in notifications])
+    def expand_many(self, fresh: Iterable[tuple[str, bool, int]]) -> None:
+        """Have many expanded: id, whether it is urgent and small, and how many messages it has. Packed and pipelined."""
+        self.push(expand_pointers(fresh))
 
     def reconcile(self, batch: str) -> None:
         """Have a kept batch of receipts applied."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -27,13 +27,16 @@ from producers.ledger.calls import Admission, Loaded
 from producers.ledger.ledger import Ledger
 from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
+from producers.retrying import may_pass
 from worker.content.rendering import render_content
 from worker.content.templates import RenderError, TemplateError
-from worker.patience import frames, patiently
+from worker.patience import edge, frames, patiently
 from worker.routing import Refusal, Route, refused_destination, route
 from worker.settings import Config, JobType, Sender
 from worker.telnyx.builder import Content
 from worker.titles import short_title
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +64,52 @@ class _Made:
     lane: str
 
 
+def expand_all(
+    notifications: Sequence[str],
+    cursor: str | None,
+    *,
+    ledger: Ledger,
+    config: Config,
+    point: Callable[[str, bool, str | None], None],
+) -> list[Expanded]:
+    """Expand the chunk of each at ``cursor`` (None: whichever is next), in two round trips; point at those after.
+
+    Args:
+        point: Enqueues a successor: notification, whether it is urgent and small, cursor.
+
+    Returns:
+        What was done with each. One that fails by itself is logged, left to its timer, and "nothing" here.
+
+    Raises:
+        redis.RedisError: the ledger stayed away; the timers point again.
+    """
+    found = patiently(lambda: _clear(ledger.run_many([calls.load(id, cursor) for id in notifications])))
+    planned: list[tuple[int, Loaded, Plan]] = []
+    done = [Expanded("nothing")] * len(notifications)
+    for i, (id, loaded) in enumerate(zip(notifications, found, strict=True)):
+        if loaded is None:
+            continue
+        with edge("expand", notification=id):
+            if isinstance(loaded, Exception):
+                raise loaded
+            name = _text(loaded.record, "jt")
+            if name not in config.job_types and _is_published(ledger, name):
+                log.info("expansion_left_to_newer_release", notification=id, job_type=name)
+                done[i] = Expanded("left")
+                continue
+            planned.append((i, loaded, plan(loaded, config)))
+    admits = [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
+    for (i, loaded, made), admitted in zip(planned, patiently(lambda: _clear(ledger.run_many(admits))), strict=True):
+        with edge("expand", notification=notifications[i]):
+            if isinstance(admitted, Exception):
+                raise admitted
+            _report(notifications[i], made, admitted)
+            done[i] = Expanded("admitted", admitted.queued, admitted.ended, admitted.next_cursor)
+            if admitted.next_cursor is not None:
+                _point_at_next(notifications[i], loaded, admitted.next_cursor, point)
+    return done
+
+
 def expand(
     notification: str,
     cursor: str | None,
@@ -69,30 +118,23 @@ def expand(
     config: Config,
     point: Callable[[str, bool, str | None], None],
 ) -> Expanded:
-    """Expand the chunk at ``cursor`` (None: whichever is next) and point at the one after it.
+    """As :func:`expand_all`, of one."""
+    return expand_all([notification], cursor, ledger=ledger, config=config, point=point)[0]
 
-    Args:
-        point: Enqueues the successor: notification, whether it is urgent and small, cursor.
 
-    Raises:
-        redis.RedisError: the ledger stayed away; the timer points again.
-    """
-    loaded = patiently(lambda: ledger.run(calls.load(notification, cursor)))
-    if loaded is None:
-        return Expanded("nothing")
-    name = _text(loaded.record, "jt")
-    if name not in config.job_types and _is_published(ledger, name):
-        log.info("expansion_left_to_newer_release", notification=notification, job_type=name)
-        return Expanded("left")
-    made = plan(loaded, config)
-    admitted = patiently(lambda: ledger.run(calls.admit(notification, loaded.cursor, made.shared, made.items)))
-    _report(notification, made, admitted)
-    if admitted.next_cursor is not None:
-        try:
-            point(notification, is_urgent_and_small(loaded), admitted.next_cursor)
-        except RedisError as exc:  # the chunk is admitted all the same, and the timer points at the next one
-            log.warning("pointer_lost", notification=notification, error=type(exc).__name__)
-    return Expanded("admitted", admitted.queued, admitted.ended, admitted.next_cursor)
+def _clear(replies: list[T | Exception]) -> list[T | Exception]:
+    """The replies, if none of them says that the server is unable for the moment: then all are asked for again."""
+    for reply in replies:
+        if isinstance(reply, Exception) and may_pass(reply):
+            raise reply
+    return replies
+
+
+def _point_at_next(id: str, loaded: Loaded, cursor: str, point: Callable[[str, bool, str | None], None]) -> None:
+    try:
+        point(id, is_urgent_and_small(loaded), cursor)
+    except RedisError as exc:  # the chunk is admitted all the same, and the timer points at the next one
+        log.warning("pointer_lost", notification=id, error=type(exc).__name__)
 
 
 def plan(loaded: Loaded, config: Config) -> Plan:

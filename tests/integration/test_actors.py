@@ -183,9 +183,9 @@ def test_two_jobs_at_the_same_chunk_admit_it_once(
     done: list[Any] = []
 
     class Meeting(Ledger):
-        def run(self, call: Any) -> Any:
-            answer = super().run(call)
-            if call.script == "load":
+        def run_many(self, asked: Any) -> Any:
+            answer = super().run_many(asked)
+            if asked[0].script == "load":
                 loaded.wait(timeout=20)
             return answer
 

@@ -12,10 +12,12 @@ from worker.patience import edge
 
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
-    def expand(notification: str, cursor: str | None = None) -> None:
-        with edge("expand", notification=notification):
-            expansion.expand(
-                notification, cursor, ledger=context.ledger, config=context.config, point=context.pointers.expand
+    def expand(notification: str | list[str], cursor: str | None = None) -> None:
+        """One notification's chunk, or several fresh notifications."""
+        batch = [notification] if isinstance(notification, str) else notification
+        with edge("expand", notification=batch[0]):
+            expansion.expand_all(
+                batch, cursor, ledger=context.ledger, config=context.config, point=context.pointers.expand
             )
 
     declare(broker, expand, name="expand", queue=EXPAND)
