@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -121,6 +121,7 @@ def spawn(
 ) -> Child:
     """Start ``command`` in a process group of its own; its output goes to ``log``, else nowhere."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_uninterrupted())
         out = stack.enter_context(log.open("ab")) if log else subprocess.DEVNULL
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -131,5 +132,28 @@ def spawn(
             cwd=directory,
             process_group=0,
         )
-    _guard.tell("+", process.pid)
+        _guard.tell("+", process.pid)
     return Child(name, process, log)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put signals off until the child is known to the guard: a Ctrl-C in between would leave it to nobody.
+
+    Handlers and not a signal mask, which the child would inherit; ignored signals stay ignored, for it and for us.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    put_off = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for number in put_off:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in put_off.items():
+            signal.signal(number, handler)
+        for late in arrived:
+            os.kill(os.getpid(), late)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producers.ledger.connection import connect
-from worker import embedded
+from worker import children, embedded
 from worker.embedded import EmbeddedServer, NoServerError, find_server
 
 
@@ -108,3 +108,26 @@ def test_a_killed_parent_leaves_no_server_and_no_tree(tmp_path, wait_until):
     finally:
         parent.kill()
         parent.stdout.close()
+
+
+def test_a_ctrl_c_while_a_child_starts_is_put_off_until_the_child_is_known(monkeypatch):
+    real = subprocess.Popen
+
+    def interrupted(*args, **kwargs):
+        process = real(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGINT)  # between the start and whatever would remember it
+        return process
+
+    told = []
+    monkeypatch.setattr(children._guard, "tell", lambda sign, group: told.append((sign, group)))
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            children.spawn("sleeper", ["sleep", "600"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for _, group in told:
+            os.killpg(group, signal.SIGKILL)
+            os.waitpid(group, 0)
+    assert [sign for sign, _ in told] == ["+"]
