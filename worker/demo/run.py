@@ -120,9 +120,10 @@ def _stay(stage: Stage) -> None:
     lines = [
         "\nEverything goes on running, until Ctrl-C:",
         f"  what the sandbox received   {stage.sandbox.url}/",
-        f"  the HTTP API                {stage.web.url}/docs",
-        f"  its key                     {stage.api_key}",
-        f"  REDIS_URL={stage.server.url} NOTIFY_NAMESPACE={NAMESPACE} NOTIFY_CONFIG={CONFIG} notify lanes",
+        f"  the HTTP API                {stage.web.url}/openapi.json",
+        f"  its key                     Authorization: Bearer {stage.api_key}",
+        f"  the command line            export REDIS_URL={stage.server.url} NOTIFY_CONFIG={CONFIG}",
+        f"                              export NOTIFY_NAMESPACE={NAMESPACE} NOTIFY_CLIENT={CLIENT}; notify lanes",
         f"  logs                        {stage.directory}",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -52,7 +52,7 @@ def _paces(report: Report) -> None:
         for row in report.paces
     ]
     print_table(["sender", ">allowed", ">most in any second *", ">used while a backlog was there"], rows)
-    print("* as it arrived: one message that is late, by less than its slot, makes one more\n")
+    print("* as it arrived: a message that was late on its way there is counted in the next second\n")
 
 
 def _checks(report: Report) -> None:
