@@ -11,6 +11,7 @@ drop_repeated_signals()  # before the slower imports: a second SIGTERM during th
 import sys  # noqa: E402
 
 from worker.engine.runtime import Runtime  # noqa: E402
+from worker.engine.spool import spool  # noqa: E402
 from worker.log import configure_logging  # noqa: E402
 from worker.settings import load_settings  # noqa: E402
 
@@ -19,5 +20,6 @@ sys.setswitchinterval(0.0005)
 
 _settings = load_settings("worker")
 configure_logging(_settings.log_level, json=not sys.stderr.isatty())
+spool.start()
 runtime = Runtime(_settings)
 broker = runtime.broker

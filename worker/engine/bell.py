@@ -44,7 +44,8 @@ class Bells:
 
     def ring(self, name: str) -> None:
         """Set the event of ``name``; a name that nobody waits for is ignored."""
-        if (event := self._events.get(name)) is not None:
+        event = self._events.get(name)
+        if event is not None and not event.is_set():  # setting costs a lock, also of one that is set
             event.set()
 
     def ring_all(self) -> None:

@@ -13,6 +13,8 @@ from threading import Thread
 
 import structlog
 
+from worker.engine.spool import spool
+
 EXIT_BROKEN = 70  # EX_SOFTWARE of sysexits.h
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ def end_process(part: str) -> None:
         return
     try:
         log.critical("process_broken", part=part, exc_info=True)
+        spool.stop()
         logging.shutdown()
     finally:
         os._exit(EXIT_BROKEN)

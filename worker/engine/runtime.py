@@ -7,6 +7,7 @@ the life cycle before it starts a consumer.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -60,7 +61,7 @@ class Runtime:
         self.stopping = Stopping()
         self.bells = Bells(QUEUES)
         self.stopping.on_begin(self.bells.ring_all)
-        self.hands = Hands(hands, ring=lambda: self.bells.ring("send"))
+        self.hands = Hands(hands, ring=self._nudge)
         self.identity = Identity()
         self.lanes = lane_specs(config, publication(config, release=settings.release), settings.public_url)
         self.granter = Granter(
@@ -107,6 +108,7 @@ class Runtime:
         self.loop.run(self._prepare()).result()
         patiently(self.liveness.start, within_s=BOOT_PATIENCE_S)
         BellThread(self.redis, self.settings.namespace, self.bells).start()
+        _quiet_the_collector()
         log.info("worker_booted", process=self.identity.current, configuration=answer, lanes=len(self.lanes))
 
     def busy(self) -> int:
@@ -131,7 +133,7 @@ class Runtime:
             lanes=self.lanes,
             public_url=settings.public_url,
             record=self._finisher.add,
-            more=lambda: self.bells.ring("send"),
+            more=self.granter.nudge,
         )
         self._takes = TakeSchedule(
             ledger,
@@ -141,6 +143,9 @@ class Runtime:
             on_missed=sender.missed,
             on_lapsed=self.identity.report_lapse,
         )
+
+    def _nudge(self) -> None:
+        self.granter.nudge()
 
     def _start_job(self, job: int) -> None:
         slots = self.granter.pick_up(job)
@@ -171,6 +176,13 @@ def _stop_this_process() -> None:
     log.warning("master_gone")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)  # the clock of the shutdown runs
+
+
+def _quiet_the_collector() -> None:
+    """Spare the garbage collector what never becomes garbage: a full pass over the SDK's models takes longer than a slot."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _raise_file_limit(files: int) -> None:

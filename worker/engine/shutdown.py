@@ -24,6 +24,7 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq.worker import Worker
 
 from worker.engine.ending import leave
+from worker.engine.spool import spool
 
 DRAIN_S = 21.0  # a request takes 18 s at most; after this, Dramatiq's own steps take about two more
 END_S = 23.5  # the master needs up to another second to notice
@@ -133,6 +134,7 @@ class LifeCycle(Middleware):
         if self._booted and self._stopping.left_s(END_S) > 0:
             self._last()
         leave()
+        spool.stop()
         for number in SIGNALS:  # the interpreter resets handlers on its way out, and a late signal would kill it
             signal.signal(number, signal.SIG_IGN)
 
@@ -142,6 +144,8 @@ def _end_in_time() -> None:
 
     def end() -> None:
         time.sleep(END_S)
+        log.error("shutdown_given_up", after_s=END_S)
+        spool.stop()
         os._exit(0)
 
     threading.Thread(target=end, name="last resort", daemon=True).start()

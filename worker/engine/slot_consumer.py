@@ -70,6 +70,12 @@ class Granter:
         self._lock = threading.Lock()
         self._asked_s = self._next_s = 0.0
         self._wait_s = _FIRST_WAIT_S
+        self._nudged = False
+
+    def nudge(self) -> None:
+        """Ask again soon: a hand came free, or a slot was missed. Less pressing than a ring, which may mean urgent."""
+        self._nudged = True
+        self._bells.ring(SEND)
 
     def next_job(self) -> int | None:
         """Wait until a lane is due, then ask for slots: the number of the job that holds them, or None. Never raises."""
@@ -104,9 +110,10 @@ class Granter:
     def _is_time(self) -> bool:
         wait_s = min(max(self._next_s, self._asked_s + GAP_S) - self._now(), self._bells.poll_s)
         if wait_s > 0 and self._bell.wait(wait_s):
-            gap_s = self._asked_s + RUNG_GAP_S - self._now()
+            gap_s = self._asked_s + (GAP_S if self._nudged else RUNG_GAP_S) - self._now()
             if gap_s > 0:
                 time.sleep(gap_s)
+        self._nudged = False
         return not self._stopping()
 
     def _ask(self) -> int | None:

@@ -22,7 +22,7 @@ from producers.ledger.calls import Finish
 from producers.ledger.ledger import AsyncLedger
 
 BATCH = 50
-GATHER_S = 0.010  # how long a result waits for others
+GATHER_S = 0.015  # how long a result waits for others
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from worker.telnyx.builder import Content, Request, build
 from worker.telnyx.outcomes import Outcome
 
 POISON_TRIES, POISON_DELAY_S = 3, 1.0
+MISSED_SAID_EACH_S = 5.0
 _REMEMBERED = 1000
 
 log = structlog.get_logger(__name__)
@@ -66,13 +67,15 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streak = 0
         self._failed: OrderedDict[str, int] = OrderedDict()
+        self._missed: Counter[tuple[str, str]] = Counter()
+        self._say_missed_s = 0.0
 
     def missed(self, due: DueSlot, why: str) -> None:
         """A slot gave no message. Late ones count against us; the next slot is asked for at once."""
         late = why in ("late", "gone")
         due.hand.give_back(missed=late)
         if late:
-            log.debug("slot_missed", lane=due.slot.lane, why=why)
+            self._note_missed(due, why)
             self._more()
 
     def taken(self, taken: Taken, due: DueSlot, process: str) -> None:
@@ -92,7 +95,7 @@ class Sender:
             late_s = time.monotonic() - due.at_s
             if late_s > self._lanes[due.slot.lane].tolerance_s:
                 result, missed = not_sent(taken, "late"), True
-                log.info("slot_missed", lane=due.slot.lane, why="stalled", late_ms=round(late_s * 1000))
+                self._note_missed(due, "stalled")
                 return
             due.hand.posted()
             result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
@@ -100,6 +103,16 @@ class Sender:
         finally:
             self._record(process, result)
             due.hand.give_back(missed=missed)
+
+    def _note_missed(self, due: DueSlot, why: str) -> None:
+        """One line for all that were missed in some seconds: a process short of CPU must not spend it on its log."""
+        self._missed[due.slot.lane, why] += 1
+        now_s = time.monotonic()
+        if now_s >= self._say_missed_s:
+            for (lane, reason), count in self._missed.items():
+                log.info("slot_missed", lane=lane, why=reason, count=count)
+            self._missed.clear()
+            self._say_missed_s = now_s + MISSED_SAID_EACH_S
 
     def _build(self, taken: Taken, due: DueSlot) -> Request | Finish:
         try:
