@@ -1,0 +1,30 @@
+"""List the benchmarks, or run one: ``python -m benchmarks [pacing | bytes] [its own options]``."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+MODULES = {
+    "pacing": ("benchmarks.pacing", "is the rate held, used and shared? real workers, a receiving server, a plot"),
+    "bytes": ("benchmarks.bytes_per_message", "bytes of Redis that a waiting message takes"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("python -m benchmarks NAME [options]; --help after the name shows its options\n")
+        for name, (_, what) in MODULES.items():
+            print(f"  {name:8} {what}")
+        return 0
+    if arguments[0] not in MODULES:
+        print(f"there is no benchmark {arguments[0]!r}: use one of {', '.join(MODULES)}", file=sys.stderr)
+        return 2
+    module = MODULES[arguments[0]][0]
+    sys.argv = [module, *arguments[1:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
