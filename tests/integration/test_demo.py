@@ -27,14 +27,14 @@ def descendants(marker: str) -> set[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(320)
 def test_the_scripted_day_keeps_every_promise(tmp_path):
     done = subprocess.run(
         [*COMMAND, "--json"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
@@ -53,7 +53,7 @@ def test_the_scripted_day_keeps_every_promise(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_whatever_ends_the_demo_leaves_nothing_running(number, tmp_path, wait_until):
     marker = f"NOTICE_DEMO_TEST={tmp_path.name}-{os.getpid()}-{int(number)}"
     name, _, value = marker.partition("=")
@@ -66,7 +66,7 @@ def test_whatever_ends_the_demo_leaves_nothing_running(number, tmp_path, wait_un
     )
     try:
         # the server, the sandbox and web run, so there is something to leave behind
-        wait_until(lambda: len(descendants(marker)) >= 5, timeout_s=60)
+        wait_until(lambda: len(descendants(marker)) >= 5, timeout_s=120)
         demo.send_signal(number)
         assert demo.wait(60) == (1 if number != signal.SIGKILL else -9)
         wait_until(lambda: not descendants(marker), timeout_s=20)

@@ -241,9 +241,7 @@ def _checks(evidence: Evidence, messages: Sequence[Mapping[str, Any]]) -> list[C
             "no means no", not silenced, f"{len(silenced)} reached the sandbox" if silenced else "nothing left for them"
         ),
         Check("the script went as written", not evidence.problems, "; ".join(evidence.problems) or "all acts"),
-        Check(
-            "SIGTERM ends with 0", not ended_badly, _listed(ended_badly) or _listed(evidence.exit_codes) or "not asked"
-        ),
+        *([Check("SIGTERM ends with 0", not ended_badly, _listed(evidence.exit_codes))] if evidence.exit_codes else []),
     ]
 
 
