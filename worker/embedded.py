@@ -24,7 +24,7 @@ from typing import Self
 
 from worker.children import Child, spawn
 
-START_TIMEOUT_S = 20.0  # 41 ms on an idle machine; loading an append-only file on a busy one takes longer
+START_TIMEOUT_S = 60.0  # 41 ms on an idle machine; loading a long append-only file on a very busy one takes longer
 PORT_TRIES = 5
 STOP_TIMEOUT_S = 10.0
 
