@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 
 from producers.ledger.connection import connect
@@ -19,6 +20,9 @@ from producers.ledger.ledger import Ledger
 from worker.embedded import EmbeddedServer
 
 IN_CI = bool(os.environ.get("CI"))
+# A machine that stalls for a moment is no counterexample: no property of ours is about how long a call takes.
+hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
@@ -105,3 +109,7 @@ def missing() -> Callable[[str], None]:
         pytest.skip(f"missing: {remedy}")
 
     return decide
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--many", default=20_000, type=int, help="recipients in test_many_recipients.py")

@@ -65,8 +65,10 @@ def test_a_message_of_every_channel_reaches_its_own_endpoint_and_ends_delivered(
     for name, value in expected.items():
         assert arrival[name] == value
     assert message["provider_id"] == arrival["id"]
-    assert [step["state"] for step in message["timeline"]][:4] == ["new", "queued", "sending", "accepted"]
-    assert message["attempts"] == 1
+    steps = [step["state"] for step in message["timeline"]]
+    assert steps[:3] == ["new", "queued", "sending"]
+    assert "accepted" in steps or "sent" in steps, "the answer, unless a receipt overtook it"
+    assert message["attempts"] == 1, "a slot that a busy machine missed is no attempt"
 
 
 def test_the_timeline_is_there_from_the_instant_enqueue_returned(service: Service) -> None:
