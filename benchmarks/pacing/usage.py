@@ -42,8 +42,19 @@ def cpu_s(pids: list[int], thread: str | None = None) -> float:
     return total
 
 
+def machine_cpu_s() -> float:
+    """CPU seconds that all processes of the machine have used."""
+    with contextlib.suppress(OSError):
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        return sum(int(fields[i]) for i in (0, 1, 2, 5, 6)) * TICK_S  # user, nice, system, irq, softirq
+    return 0.0
+
+
 class Usage:
-    """CPU by part, from construction to :meth:`shares`. ``parts`` gives the processes of each part."""
+    """CPU by part, from construction to :meth:`shares`. ``parts`` gives the processes of each part.
+
+    "the rest of the machine" includes this process; where it is much, the row says little.
+    """
 
     def __init__(self, parts: Mapping[str, list[int]], threads: Mapping[str, str] | None = None) -> None:
         self._parts, self._threads = {name: list(pids) for name, pids in parts.items()}, dict(threads or {})
@@ -53,12 +64,15 @@ class Usage:
         now = {name: cpu_s(pids) for name, pids in self._parts.items()}
         for name, thread in self._threads.items():
             now[name] = cpu_s(self._parts["workers"], thread)
+        now["the rest of the machine"] = machine_cpu_s()
         return now
 
     def shares(self) -> dict[str, float]:
         """By part, the share of one core since construction."""
         span_s = time.monotonic() - self._since_s
-        return {name: round((value - self._before[name]) / span_s, 4) for name, value in self._now().items()}
+        shares = {name: (value - self._before[name]) / span_s for name, value in self._now().items()}
+        shares["the rest of the machine"] -= sum(shares[name] for name in self._parts)
+        return {name: round(value, 4) for name, value in shares.items()}
 
 
 class ScriptTimes:
