@@ -58,10 +58,10 @@ def test_an_urgent_message_overtakes_the_backlog_of_its_sender(rig: Rig, numbers
 def test_repeated_sigterm_ends_a_tree_with_0_and_all_under_way_is_recorded(
     whom: str, rig: Rig, numbers: Numbers, wait_until: Wait
 ) -> None:
-    rig.telnyx.faults(latency_ms=2000)
+    rig.telnyx.faults(latency_ms=4000)
     tree = rig.start_worker(processes=2)
-    ticket = rig.notifier.enqueue("bulk", to=numbers(150), text="hello")
-    wait_until(lambda: rig.states(ticket.id).get("sending", 0) >= 30, timeout_s=60)
+    ticket = rig.notifier.enqueue("bulk", to=numbers(400), text="hello")
+    wait_until(lambda: rig.states(ticket.id).get("sending", 0) >= 10, timeout_s=60)
     began_s = time.monotonic()
     while tree.process.poll() is None and time.monotonic() - began_s < STOPS_WITHIN_S:
         (tree.signal_all if whom == "every process" else tree.signal_master)(signal.SIGTERM)
@@ -69,7 +69,7 @@ def test_repeated_sigterm_ends_a_tree_with_0_and_all_under_way_is_recorded(
             tree.process.wait(0.05)
     assert tree.process.poll() == 0, tree.log.read_text()[-3000:]
     after = rig.states(ticket.id)
-    assert after["accepted"] >= 30
+    assert after["accepted"] >= 10
     assert set(after) == {"accepted", "queued"}
     assert rig.telnyx.summary()["requests"] == after["accepted"]
     assert rig.living() == 0

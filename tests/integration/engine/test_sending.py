@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from worker.telnyx.builder import Request
 from worker.telnyx.outcomes import Outcome
 
 PROCESS = "f" * 32
+TOLERANCE_S = 10.0
 Numbers = Callable[[int], list[str]]
 
 
@@ -103,7 +104,7 @@ class Line:
         self.missed.append(why)
         self.sender.missed(due, why)
 
-    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
         async with asyncio.timeout(timeout_s):
             while not (condition() and self.finisher.pending == 0):
                 await asyncio.sleep(0.005)
@@ -118,7 +119,10 @@ def lanes(ledger: Ledger) -> dict[str, LaneSpec]:
     config = parse_config(CONFIG)
     publish(ledger, config, 1)
     ledger.run(calls.beat(PROCESS, "first"))
-    return lane_specs(config, publication(config, release=1), None)
+    # 20 ms of tolerance would make every test of this file one of how busy the machine is.
+    ledger.redis.hset(ledger.key("b:s:fast"), "tol", int(TOLERANCE_S * 1e6))
+    specs = lane_specs(config, publication(config, release=1), None)
+    return {lane: replace(spec, tolerance_s=TOLERANCE_S) for lane, spec in specs.items()}
 
 
 def granted(ledger: Ledger, *, ahead_s: float = 0.0) -> list[DueSlot]:
@@ -156,7 +160,7 @@ def test_each_slot_sends_one_message_and_never_before_its_instant(
         left_s = sorted(at_s for at_s, _ in gateway.sent)
         assert all(left >= instant for left, instant in zip(left_s, instants_s, strict=True))
         assert all(slot.hand.events == ["posted", "back"] for slot in due)  # type: ignore[attr-defined]
-        assert [request.key for _, request in gateway.sent] == [f"{notification}-{i}" for i in range(len(due))]
+        assert {request.key for _, request in gateway.sent} == {f"{notification}-{i}" for i in range(len(due))}
         await ours.aclose()
 
     run(work())
@@ -193,7 +197,7 @@ def test_a_process_that_stalled_after_the_take_sends_nothing(line: MakeLine, led
     async def work() -> None:
         ours = line(gateway)
         due = granted(ledger)
-        late = [slot._replace(at_s=slot.at_s - 1) for slot in due]  # by our clock, a second has passed
+        late = [slot._replace(at_s=slot.at_s - 2 * TOLERANCE_S) for slot in due]  # by our clock, that long has passed
         ours.takes.add(late)
         await ours.until(lambda: len(ours.results) == 1)
         assert gateway.sent == []
@@ -251,7 +255,7 @@ def test_a_message_that_no_request_can_be_made_of_is_rejected_at_the_third_try(
     async def work() -> None:
         ours = line(gateway)
         for tries in range(1, POISON_TRIES + 1):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (due := granted(ledger)):
                     ledger.run(calls.wake())
                     await asyncio.sleep(0.01)
@@ -287,7 +291,7 @@ def test_results_are_pending_until_the_ledger_has_taken_them(line: MakeLine, led
         ours = line(Gateway())
         due = granted(ledger)
         ours.takes.add(due)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not ours.results:
                 ours.ledger.lost_calls = 0
                 await asyncio.sleep(0)
