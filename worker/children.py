@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import IO
 
 GUARD = Path(__file__).with_name("guard.py")
+# A child waits for a word from us before it becomes the program; if we die first, it reads the end of the pipe and ends.
+WAIT_AND_BECOME = 'read -r go && exec "$@" </dev/null'
 
 
 class _Guard:
@@ -124,8 +126,8 @@ def spawn(
         stack.enter_context(_uninterrupted())
         out = stack.enter_context(log.open("ab")) if log else subprocess.DEVNULL
         process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", WAIT_AND_BECOME, "sh", *(str(part) for part in command)],
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
             env=None if environ is None else dict(environ),
@@ -133,6 +135,9 @@ def spawn(
             process_group=0,
         )
         _guard.tell("+", process.pid)
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(b"go\n")
     return Child(name, process, log)
 
 

@@ -131,3 +131,21 @@ def test_a_ctrl_c_while_a_child_starts_is_put_off_until_the_child_is_known(monke
             os.killpg(group, signal.SIGKILL)
             os.waitpid(group, 0)
     assert [sign for sign, _ in told] == ["+"]
+
+
+DIES_EARLY = """
+import os, signal, sys
+from worker import children
+children._guard.tell = lambda sign, group: (print(group, flush=True), os.kill(os.getpid(), signal.SIGKILL))
+children.spawn("writer", ["touch", sys.argv[1]])
+"""
+
+
+def test_a_parent_that_is_killed_before_its_guard_knows_of_a_child_leaves_none(tmp_path, wait_until):
+    mark = tmp_path / "the program ran"
+    parent = subprocess.run(
+        [sys.executable, "-c", DIES_EARLY, str(mark)], capture_output=True, text=True, check=False, cwd=Path.cwd()
+    )
+    assert parent.returncode == -signal.SIGKILL
+    wait_until(lambda: not alive(int(parent.stdout)))
+    assert not mark.exists()
