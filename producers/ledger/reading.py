@@ -10,7 +10,7 @@ from typing import Any
 from producers.ledger.ledger import Ledger
 from producers.ledger.states import FINAL, STATES
 
-_STEP = re.compile(r"([A-Z])([0-9a-z]+)(?:\.([0-9a-z_]+))?")
+_STEP = re.compile(r"([A-Z])([0-9a-z]+)(?:\.([0-9a-z_]+))?(?:~(\d+))?")
 CHUNK = 200
 
 
@@ -71,12 +71,16 @@ def _texts(flat: dict[bytes, bytes]) -> dict[str, str]:
 
 
 def timeline(record: dict[str, str], leg: int = 1) -> list[Step]:
-    """The steps of a record's ``tl`` field: a letter, base-36 milliseconds since submit, and a reason if there is one."""
+    """The steps of a record's ``tl`` field: a letter, base-36 milliseconds since submit, and a reason if there is one.
+
+    A long one has lost its middle; ``~<n>`` after a step says how many attempts are not shown.
+    """
     steps, attempt = [], 0
-    for letter, ms, reason in _STEP.findall(record.get("tl", "")):
+    for letter, ms, reason, left_out in _STEP.findall(record.get("tl", "")):
         attempt += letter == "S"
         at_us = int(record["at"]) + int(ms, 36) * 1000
         steps.append(Step(at_us=at_us, state=STATES[letter], leg=leg, attempt=attempt, reason=reason))
+        attempt += int(left_out or 0)
     return steps
 
 
@@ -192,16 +196,27 @@ def _page(ledger: Ledger, nid: str, head: dict[str, str], indexes: range) -> lis
     return views + _unexpanded(ledger, nid, head, waiting)
 
 
+def _base36(value: int) -> str:
+    digits = ""
+    while value:
+        value, digit = divmod(value, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits or "0"
+
+
 def _unexpanded(ledger: Ledger, nid: str, head: dict[str, str], indexes: list[int]) -> list[MessageView]:
-    """Recipients that still lie in their chunks: new, or cancelled with their notification."""
+    """Recipients that still lie in their chunks: new, or ended with their notification."""
     if not indexes:
         return []
     first = int(head["ex"]) // CHUNK
     chunks = ledger.redis.lrange(ledger.key(f"r:{nid}"), indexes[0] // CHUNK - first, indexes[-1] // CHUNK - first)
     recipients = [row[0] for chunk in chunks for row in json.loads(chunk)]
     base = (indexes[0] // CHUNK) * CHUNK
-    letter = "C" if head.get("cx") else "N"
-    record = {"s": letter, "at": head["at"], "tl": "N0" + ("C0.cancelled" if letter == "C" else "")}
+    ended_ms = _base36((int(head.get("cxa", head["at"])) - int(head["at"])) // 1000)
+    letter, end = {"": ("N", ""), "E": ("E", f"E{ended_ms}.validity")}.get(
+        head.get("cx", ""), ("C", f"C{ended_ms}.cancelled")
+    )
+    record = {"s": letter, "at": head["at"], "tl": f"N0{end}"}
     return [
         _view(f"{nid}-{i}", {**record, "to": recipients[i - base]}, None) for i in indexes if i - base < len(recipients)
     ]

@@ -5,17 +5,17 @@
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
 --   shared content never changes once a message of the notification has it.
+-- An item that breaks the script is rejected ("unreadable"), and its neighbours go on.
 local id, cursor, shared = ARGV[1], ARGV[2], ARGV[3]
 local queued, ended = 0, 0
-local armed = {}
-local scopes_of = {}
+local waiting, scopes_of = {}, {} -- lane -> messages to put, in order; lane -> scopes
 
 local function scopes(lane)
   if not scopes_of[lane] then scopes_of[lane] = words(call('HGET', P .. 'lane:' .. lane, 'scp')) end
   return scopes_of[lane]
 end
 
--- The members of a group that have opted out, as letters; nil when nobody may be texted.
+-- The members of a group that have opted out, as letters; and whether anybody may be texted.
 local function members(rec, lane)
   local letters, any = '', false
   for number in string.gmatch(rec.to, '[^,]+') do
@@ -23,54 +23,64 @@ local function members(rec, lane)
     letters = letters .. (out and 'O' or 'A')
     any = any or not out
   end
-  return any and letters or nil
+  return letters, any
 end
 
-local function place(mid, rec, item)
+-- Where one message goes; `fields` are those of its record that are not written yet.
+local function place(mid, rec, item, fields)
+  local function also(field, value)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = value
+  end
   if item.r then
-    ended = ended + 1
-    return finish_as(mid, rec, 'R', string.lower(item.r), add_error(rec, 'x', item.r, item.e))
+    for _, v in ipairs(add_error(rec, 'x', item.r, item.e)) do fields[#fields + 1] = v end
+    return finish_as(mid, rec, 'R', item.r, fields)
   end
-  if NOW > num(rec.vu, 0) then
-    ended = ended + 1
-    return finish_as(mid, rec, 'E', 'validity')
-  end
+  if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', fields) end
   rec.ln = item.lane
-  local more = { 'ln', item.lane }
+  also('ln', item.lane)
+  local any
   if rec.gr then
-    rec.gm = members(rec, item.lane)
-    more[3], more[4] = 'gm', rec.gm or string.rep('O', select(2, string.gsub(rec.to, '[^,]+', '')))
+    rec.gm, any = members(rec, item.lane)
+    also('gm', rec.gm)
+  else
+    any = not opted_out(scopes(item.lane), rec.to)
   end
-  if (rec.gr and not rec.gm) or (not rec.gr and opted_out(scopes(item.lane), rec.to)) then
-    ended = ended + 1
-    return finish_as(mid, rec, 'O', 'opted_out', more)
-  end
-  queued = queued + 1
+  if not any then return finish_as(mid, rec, 'O', 'opted_out', fields) end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)
-  if release > NOW then return move(mid, rec, 'W', 'send_at', release, more) end
-  put(item.lane, tonumber(rec.k), flow_of(mid, rec), mid)
-  armed[item.lane] = tonumber(rec.k)
-  return move(mid, rec, 'Q', nil, nil, more)
+  if release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end
+  move(mid, rec, 'Q', nil, nil, fields)
+  waiting[item.lane] = waiting[item.lane] or {}
+  table.insert(waiting[item.lane], mid)
 end
 
-local function arm_all()
-  for lane, class in pairs(armed) do arm(lane, class) end
+local function place_safely(mid, rec, item, fields)
+  if not safely('admit', mid, place, mid, rec, item, fields) and rec.s == 'N' then
+    safely('admit', mid, finish_as, mid, rec, 'R', 'unreadable', { 'k', rec.k, 'to', rec.to, rec.mn and 'mn' or 'k', rec.mn or rec.k })
+  end
+  if OPEN[rec.s] then queued = queued + 1 else ended = ended + 1 end
+end
+
+-- What enters a lane together has one flow, and costs each lane a few commands.
+local function put_waiting(class, flow)
+  for lane, mids in pairs(waiting) do
+    put_all(lane, class, flow, mids)
+    arm(lane, class)
+  end
 end
 
 if cursor == '' then
   local mid = id .. '-0'
   local rec = record(mid)
   if rec.s ~= 'N' then return { 'passed' } end
-  local item = cjson.decode(ARGV[4])
+  local item, fields = cjson.decode(ARGV[4]), {}
   if item.c then
-    local fields = {}
     drop_content(mid, rec, 0)
     add_content(fields, mid, item.c)
     for i = 1, #fields, 2 do rec[fields[i]] = fields[i + 1] end
-    call('HSET', mkey(mid), unpack(fields))
   end
-  place(mid, rec, item)
-  arm_all()
+  place_safely(mid, rec, item, fields)
+  put_waiting(tonumber(rec.k), flow_of(mid, rec))
   call('ZREM', P .. 'timers', 'n' .. id)
   return { 'done', queued, ended }
 end
@@ -78,15 +88,20 @@ end
 local key = P .. 'n:' .. id
 local n = hash(key)
 if n.cur ~= cursor or n.cx then return { 'passed' } end
-local items = {}
-for i = 4, #ARGV do items[i] = cjson.decode(ARGV[i]) end -- before the first write: an item that cannot be read moves nothing
+local items, numbers = {}, {}
+for i = 4, #ARGV do -- before the first write: an item that cannot be read moves nothing
+  items[i] = cjson.decode(ARGV[i])
+  numbers[i - 3] = items[i].to
+end
+prefetch_opt_outs(numbers)
 if shared ~= '' and not n.sh then -- the first one stays, also when a chunk meets another release: a resend needs its bytes
   call('SET', P .. 't:' .. id, shared)
   call('HSET', key, 'sh', '1')
 end
 local index = tonumber(n.ex)
+local following = string.format('%d', tonumber(cursor) + 1)
 call('LPOP', P .. 'r:' .. id)
-call('HSET', key, 'cur', tonumber(cursor) + 1, 'ex', index + #ARGV - 3)
+call('HSET', key, 'cur', following, 'ex', index + #ARGV - 3, 'la', int(NOW))
 for i = 4, #ARGV do
   local item = items[i]
   local mid = id .. '-' .. string.format('%d', index + i - 4)
@@ -96,14 +111,14 @@ for i = 4, #ARGV do
     add_content(fields, mid, item.c)
     for j = 7, #fields, 2 do rec[fields[j]] = fields[j + 1] end
   end
-  call('HSET', mkey(mid), unpack(fields))
-  place(mid, rec, item)
+  place_safely(mid, rec, item, fields)
 end
-arm_all()
-if tonumber(cursor) + 1 >= tonumber(n.nch) then
+put_waiting(tonumber(n.k), id)
+settle_counts()
+if tonumber(following) >= tonumber(n.nch) then
   call('ZREM', P .. 'timers', 'n' .. id)
   call('DEL', P .. 'rq:' .. id, P .. 'r:' .. id)
   return { 'done', queued, ended }
 end
 call('ZADD', P .. 'timers', 'XX', NOW + 10000000, 'n' .. id)
-return { 'more', queued, ended, tostring(tonumber(cursor) + 1) }
+return { 'more', queued, ended, following }

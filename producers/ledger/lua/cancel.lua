@@ -27,7 +27,7 @@ end
 local f = call('HMGET', key, 'ex', 'tot', 'cx')
 local ex, total = tonumber(f[1]), tonumber(f[2])
 if not f[3] then -- at once for all that is not expanded yet
-  call('HSET', key, 'cx', '1')
+  call('HSET', key, 'cx', '1', 'cxa', int(NOW))
   call('ZREM', P .. 'timers', 'n' .. id)
   if total > ex then
     stopped = stopped + total - ex
@@ -35,5 +35,9 @@ if not f[3] then -- at once for all that is not expanded yet
   end
 end
 local to = math.min(from + most, ex)
-for i = from, to - 1 do stop(id .. '-' .. string.format('%d', i)) end
+for i = from, to - 1 do
+  local mid = id .. '-' .. string.format('%d', i)
+  safely('cancel', mid, stop, mid)
+end
+settle_counts()
 return { stopped, to >= ex and -1 or to }

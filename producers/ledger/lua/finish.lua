@@ -4,50 +4,61 @@
 --   {m, k = token, o = outcome, pid, st, raw, to, from, parts,   accepted: a fact
 --    code, title, why, delay = us, count = does it use up a try, hold = us, bucket = "own" | "account"}
 --   outcomes: accepted, rejected, opted_out, retry, slow_down, configuration, not_sent, conflict, uncertain
--- Returns one word for each: "ok", "stale" (the token is void, and this was no fact), or what a fact did.
+-- Returns one word for each: "ok", "stale" (the token is void, and this was no fact), "gone" (no such record), "poison" (it broke
+--   the script and was put aside; its neighbours went on), or what a fact did.
 -- Idempotent: the second call finds the token spent.
 local process = ARGV[1]
-local words_out = {}
 local held = P .. 'held:' .. process
 local MAX = setting('max_tries', 5)
-local lane_changed = {}
+local words_out, lane_changed, lanes = {}, {}, {}
+
+local function of_lane(rec)
+  if not lanes[rec.ln] then
+    local f = call('HMGET', P .. 'lane:' .. rec.ln, 'bk', 'scp')
+    lanes[rec.ln] = { buckets = words(f[1]), scopes = words(f[2]) }
+  end
+  return lanes[rec.ln]
+end
+
+-- Hold the sender's own bucket, or the most shared one that its lane draws on.
+local function hold_back(rec, r, why)
+  if num(r.hold, 0) <= 0 then return end
+  local names = of_lane(rec).buckets
+  local name = r.bucket == 'account' and names[#names] or names[1]
+  if name then hold(name, NOW + r.hold, why) end
+end
 
 local function again(mid, rec, r, more, front)
   if rec.cx then return finish_as(mid, rec, 'C', 'cancelled', more) end
+  -- its validity may have ended while it was away, and then nobody would come to end it in a lane that gives nothing
+  if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', more) end
   local delay = num(r.delay, 0)
   if delay > 0 then return move(mid, rec, 'W', r.why, NOW + delay, more) end
   put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid, front)
-  lane_changed[rec.ln] = tonumber(rec.k)
+  lane_changed[rec.ln] = math.min(lane_changed[rec.ln] or 9, tonumber(rec.k))
   return move(mid, rec, 'Q', r.why, nil, more)
 end
 
-local function bucket_of(rec, which)
-  local names = words(call('HGET', P .. 'lane:' .. rec.ln, 'bk'))
-  return which == 'account' and names[#names] or names[1]
-end
-
-local function settle(mid, rec, r)
+local function settle_verdict(mid, rec, r)
   local o = r.o
   local more = {}
   if r.code then more = add_error(rec, 's', r.code, r.title) end
-  if num(r.hold, 0) > 0 then hold(bucket_of(rec, r.bucket), NOW + r.hold, r.why or '') end
+  hold_back(rec, r, r.why or '')
   if o == 'rejected' then
     finish_as(mid, rec, 'R', r.why, more)
   elseif o == 'opted_out' then
-    local scopes = words(call('HGET', P .. 'lane:' .. rec.ln, 'scp'))
-    local scope = scopes[#scopes] -- the narrowest is last: the profile if known, else the sender
-    for number in string.gmatch(rec.gr and '' or rec.to, '[^,]+') do set_opt(scope, number, true, NOW, 'answer', r.code or '', false) end
+    local scopes = of_lane(rec).scopes
+    local scope = scopes[#scopes] or 'global' -- the narrowest is last: the profile if known, else the sender
+    if not rec.gr then set_opt(scope, rec.to, true, NOW, 'answer', r.code or '', false) end
     finish_as(mid, rec, 'O', r.why, more)
   elseif o == 'uncertain' then
-    local grace = setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000)
-    grace = setting('grace:' .. rec.jt, grace)
-    for _, v in ipairs({ 'mb', '1', 'ua', int(NOW) }) do more[#more + 1] = v end
-    move(mid, rec, 'U', r.why, NOW + grace, more)
+    doubt(mid, rec, r.why, more)
   elseif o == 'not_sent' then
     more[#more + 1], more[#more + 2] = 'an', tostring(math.max(0, num(rec.an, 1) - 1))
     again(mid, rec, r, more, true)
   elseif o == 'conflict' then -- an earlier request with this key is still being worked on: the same bytes later
-    for _, v in ipairs({ 'mb', '1' }) do more[#more + 1] = v end
+    rec.mb = '1'
+    more[#more + 1], more[#more + 2] = 'mb', '1'
     again(mid, rec, r, more)
   else
     if r.count then
@@ -59,28 +70,29 @@ local function settle(mid, rec, r)
   end
 end
 
-for i = 2, #ARGV do
-  local r = cjson.decode(ARGV[i])
+local function record_result(r)
   local mid = r.m
   local rec = record(mid)
   local word
   if not rec.s then
     word = 'gone'
   elseif r.o == 'accepted' then
-    if rec.s == 'S' or rec.s == 'U' or not rec.ho then
-      rec.ho = int(NOW)
-      call('HSET', mkey(mid), 'ho', rec.ho)
-    end
-    word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts })
-    if num(r.hold, 0) > 0 then hold(bucket_of(rec, 'own'), NOW + r.hold, r.why or 'provider_queue') end
+    word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
+    hold_back(rec, r, r.why or 'provider_queue')
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
-    settle(mid, rec, r)
+    settle_verdict(mid, rec, r)
     word = 'ok'
   else
     word = 'stale'
   end
   if call('HGET', held, mid) == r.k then call('HDEL', held, mid) end
-  words_out[#words_out + 1] = word
+  return word
 end
-for lane, class in pairs(lane_changed) do arm(lane, class) end
+
+for i = 2, #ARGV do
+  local ok, word = safely('finish', process, function() return record_result(cjson.decode(ARGV[i])) end)
+  words_out[i - 1] = ok and word or 'poison'
+end
+for lane, class in pairs(lane_changed) do safely('arm', lane, arm, lane, class) end
+settle_counts()
 return words_out

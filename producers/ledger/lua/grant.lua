@@ -36,8 +36,8 @@ end
 local function serve(lane, most, turn)
   local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok')
   call('HDEL', P .. 'lane:' .. lane, 'at')
-  if f[2] or f[3] ~= '1' then return 0 end
   local names, bulk_may_go, reset = words(f[1]), true, nil
+  if f[2] or f[3] ~= '1' or #names == 0 then return 0 end
   local own = bucket(names[1])
   for _, name in ipairs(names) do
     local b = bucket(name)
@@ -83,12 +83,19 @@ local function serve(lane, most, turn)
       later[#later + 1] = lane
     end
   elseif granted <= 0 and bulk > 0 and not bulk_may_go then
-    place(lane, 'due', reset)
+    place(lane, 'due', math.max(reset, NOW + LO + 1))
   elseif granted > 0 then -- all are spoken for: look again when the last slot has lapsed
     local last = call('ZRANGE', g, -1, -1, 'WITHSCORES')
     place(lane, 'due', math.max(num(last[2], 0) + own.tol, NOW + LO + 1))
   end
   return given
+end
+
+-- A lane that breaks the script waits a minute; the others get their slots.
+local function visit(lane, most, turn)
+  local ok, given = safely('grant', lane, serve, lane, most, turn)
+  if not ok then place(lane, 'due', NOW + 60000000) end
+  return given or 0
 end
 
 local function serve_bucket(name)
@@ -101,7 +108,7 @@ local function serve_bucket(name)
     visits = visits - 1
     b.waiters = nil
     local lane = string.sub(head[1], 3)
-    local given = serve(lane, math.min(1, quotas[lane] or quota), name)
+    local given = visit(lane, math.min(1, quotas[lane] or quota), name)
     if given > 0 and quotas[lane] then quotas[lane] = quotas[lane] - given end
     v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t)
   end
@@ -118,7 +125,7 @@ while hands > 0 and visits > 0 do
     serve_bucket(name)
   else
     visits = visits - 1
-    serve(name, quotas[name] or quota, nil)
+    visit(name, quotas[name] or quota, nil)
   end
 end
 for _, lane in ipairs(later) do place(lane, 'due', NOW) end

@@ -8,14 +8,15 @@ if what == 'pause' then
   call('HSET', lk, 'ps', value ~= '' and value or 'operator')
 elseif what == 'resume' then
   call('HDEL', lk, 'ps')
-  for _, b in ipairs(words(call('HGET', lk, 'bk'))) do call('HDEL', P .. 'b:' .. b, 'hold', 'why') end
+  -- only its own hold: what holds the profile or the account back protects other senders too, and ends by itself
+  call('HDEL', P .. 'b:' .. (words(call('HGET', lk, 'bk'))[1] or ''), 'hold', 'why')
   for class = 0, 2 do
     if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
   end
 else
   local own = P .. 'b:' .. words(call('HGET', lk, 'bk'))[1]
-  local t, tat, new = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0), tonumber(value)
-  call('HSET', P .. 'rates', words(call('HGET', lk, 'bk'))[1], value)
+  local t, tat, new = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0), math.max(1, tonumber(value))
+  call('HSET', P .. 'rates', words(call('HGET', lk, 'bk'))[1], int(new))
   call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)),
     'tat', int(math.min(tat, NOW + math.max(0, tat - NOW) * new / math.max(t, 1))))
   local at = call('HGET', lk, 'at')

@@ -4,7 +4,7 @@
 --       inbound (JSON without bodies, '' if this is no inbound message), then the scopes.
 -- Returns the number of scopes that this changed. Idempotent: the newer occurrence wins, an event id is kept once.
 local number, at = ARGV[1], tonumber(ARGV[3])
-if at == 0 then at = NOW end
+if at == 0 or at > NOW then at = NOW end -- a word from the future would outlast every later one
 local changed = 0
 if ARGV[2] ~= '' then
   for i = 8, #ARGV do

@@ -3,40 +3,75 @@
 -- ARGV: publication (JSON), then for each daily cap: bucket, "midnights as us, blank separated".
 -- Returns "published", "same" or "older" (a later release has published: ours is ignored).
 -- The greater release wins; between equals the one that started last.
+-- Everything is read and checked before the first write: half a configuration would stop the service.
 local body = ARGV[1]
 local new = cjson.decode(body)
 local cfg = P .. 'cfg'
 local held = call('HMGET', cfg, 'release', 'digest')
 if held[1] and tonumber(held[1]) > new.release then return 'older' end
 local same = held[2] == new.digest
+local t = new.timing
+local fields = { 'release', int(new.release), 'digest', new.digest, 'json', body, 'at', int(NOW), 'receipts', new.receipts,
+  'retention_s', int(new.storage.retention_s), 'content_kept_s', int(new.storage.content_kept_s), 'events', int(new.storage.events) }
+for _, name in ipairs({ 'grace_us', 'grace_urgent_us', 'liveness_us', 'poll_after_us', 'silent_after_us', 'max_tries' }) do
+  fields[#fields + 1], fields[#fields + 2] = name, int(t[name])
+end
+for jt, us in pairs(t.job_grace_us or {}) do fields[#fields + 1], fields[#fields + 2] = 'grace:' .. jt, int(us) end
+for _, jt in ipairs(t.give_up or {}) do fields[#fields + 1], fields[#fields + 2] = 'give_up:' .. jt, '1' end
+local rows = {} -- lane -> the fields of its hash
+for name, l in pairs(new.lanes) do
+  rows[name] = { 'ok', '1', 'bk', table.concat(l.buckets, ' '), 'sh', int(l.share), 'scp', table.concat(l.scopes, ' '), 'sd', l.sender }
+end
 
 local resets = {}
 for i = 2, #ARGV, 2 do resets[ARGV[i]] = ARGV[i + 1] end
-for name, b in pairs(new.buckets) do
+
+local function set_pace(name, b)
   local key = P .. 'b:' .. name
+  local interval = math.max(1, num(call('HGET', P .. 'rates', name), b.t_us))
+  local was = call('HMGET', key, 't', 'tat')
+  if was[1] and was[2] and tonumber(was[1]) ~= interval then -- a shorter interval must not wait out the longer one's debt
+    local tat = tonumber(was[2])
+    if tat > NOW then tat = math.min(tat, NOW + (tat - NOW) * interval / tonumber(was[1])) end
+    call('HSET', key, 'tat', int(tat))
+  end
+  call('HSET', key, 't', int(interval), 'tol', int(math.min(math.max(10000, interval), 1000000)))
+  -- who waits here was told to come back at the old pace
+  if string.sub(name, 1, 2) ~= 's:' and call('EXISTS', P .. 'w:' .. name) == 1 then call('ZADD', P .. 'due', int(NOW), 'b:' .. name) end
+end
+
+-- A lane that waits at a bucket it no longer draws on would be served at a foreign pace, or never.
+local function leave_foreign(name, draws)
+  local at = call('HGET', P .. 'lane:' .. name, 'at')
+  if not at or at == 'due' or at == '' then return at end
+  for _, bucket in ipairs(draws) do
+    if bucket == at then return at end
+  end
+  call('ZREM', P .. 'w:' .. at, 'l:' .. name)
+  call('HDEL', P .. 'lane:' .. name, 'at')
+end
+
+for name, b in pairs(new.buckets) do
   if b.cap then
-    call('HSET', key, 'cap', int(b.cap), 'reserve', tostring(b.reserve or 0), 'resets', resets[name] or '')
-  else
-    local override = call('HGET', P .. 'rates', name)
-    local t = override and tonumber(override) or b.t_us
-    local was = call('HMGET', key, 't', 'tat')
-    if was[1] and was[2] and tonumber(was[1]) ~= t then -- a shorter interval must not wait out the longer one's debt
-      local tat = tonumber(was[2])
-      if tat > NOW then tat = math.min(tat, NOW + (tat - NOW) * t / tonumber(was[1])) end
-      call('HSET', key, 'tat', int(tat))
-    end
-    call('HSET', key, 't', int(t), 'tol', int(math.min(math.max(10000, t), 1000000)))
+    call('HSET', P .. 'b:' .. name, 'cap', int(b.cap), 'reserve', tostring(b.reserve or 0), 'resets', resets[name] or '')
+  elseif not same then
+    set_pace(name, b)
   end
 end
-for _, lane in ipairs(call('SMEMBERS', P .. 'lanes')) do
-  if not new.lanes[lane] then call('HDEL', P .. 'lane:' .. lane, 'ok') end -- its sender is gone: held, and shown
+if not same then
+  for _, lane in ipairs(call('SMEMBERS', P .. 'lanes')) do
+    if not new.lanes[lane] then call('HDEL', P .. 'lane:' .. lane, 'ok') end -- its sender is gone: held, and shown
+  end
 end
 for lane, l in pairs(new.lanes) do
-  local key = P .. 'lane:' .. lane
-  call('SADD', P .. 'lanes', lane)
-  call('HSET', key, 'ok', '1', 'bk', table.concat(l.buckets, ' '), 'sh', int(l.share), 'scp', table.concat(l.scopes, ' '), 'sd', l.sender)
-  for class = 0, 2 do
-    if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
+  if not same then
+    call('SADD', P .. 'lanes', lane)
+    call('HSET', P .. 'lane:' .. lane, unpack(rows[lane]))
+  end
+  if not leave_foreign(lane, l.buckets) or not same then
+    for class = 0, 2 do
+      if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
+    end
   end
 end
 if same then
@@ -44,12 +79,5 @@ if same then
   return 'same'
 end
 call('DEL', cfg)
-local t = new.timing
-call('HSET', cfg, 'release', int(new.release), 'digest', new.digest, 'json', body, 'at', int(NOW), 'receipts', new.receipts,
-  'retention_s', int(new.storage.retention_s), 'content_kept_s', int(new.storage.content_kept_s), 'events', int(new.storage.events))
-for _, name in ipairs({ 'grace_us', 'grace_urgent_us', 'liveness_us', 'poll_after_us', 'silent_after_us', 'max_tries' }) do
-  call('HSET', cfg, name, int(t[name]))
-end
-for jt, us in pairs(t.job_grace_us or {}) do call('HSET', cfg, 'grace:' .. jt, int(us)) end
-for _, jt in ipairs(t.give_up or {}) do call('HSET', cfg, 'give_up:' .. jt, '1') end
+for i = 1, #fields, 1000 do call('HSET', cfg, unpack(fields, i, math.min(i + 999, #fields))) end
 return 'published'

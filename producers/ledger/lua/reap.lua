@@ -10,6 +10,14 @@ if NOW - last > 3000000 then call('HSET', reaper, 'from', int(NOW + setting('liv
 call('HSET', reaper, 'last', int(NOW))
 if NOW < num(call('HGET', reaper, 'from'), 0) then return { {}, 0 } end
 
+-- What a dead process was sending may be out.
+local function bury(mid, token)
+  local rec = record(mid)
+  if rec.s ~= 'S' or rec.tk ~= token then return false end
+  doubt(mid, rec, 'died')
+  return true
+end
+
 local gone, made = {}, 0
 for _, process in ipairs(call('SMEMBERS', P .. 'procs')) do
   if call('EXISTS', P .. 'alive:' .. process) == 0 then
@@ -20,12 +28,9 @@ for _, process in ipairs(call('SMEMBERS', P .. 'procs')) do
         left = true
         break
       end
-      local rec = record(mid)
-      if rec.s == 'S' and rec.tk == token then
-        local grace = setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
-        move(mid, rec, 'U', 'died', NOW + grace, { 'mb', '1', 'ua', int(NOW) })
-        made = made + 1
-      end
+      local ok, moved = safely('reap', mid, bury, mid, token)
+      if moved then made = made + 1 end
+      if not ok then look_again(mid) end
       call('HDEL', held, mid)
     end
     if not left then
@@ -34,4 +39,5 @@ for _, process in ipairs(call('SMEMBERS', P .. 'procs')) do
     end
   end
 end
+settle_counts()
 return { gone, made }

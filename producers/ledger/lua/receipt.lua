@@ -2,21 +2,21 @@
 -- needs: base lanes opt_outs states facts
 -- ARGV: batch id or '', then a JSON fact each: {ref, pid, st, raw, to, from, parts, er, rd, odd = stripped event}
 -- Returns one word each: applied, known, odd, duplicate, lost (matches nothing: kept aside in `odd`).
--- Harmless in any order and number: facts have a rank.
-local out = {}
+-- Harmless in any order and number: facts have a rank. A fact that breaks the script costs the others nothing: they are applied,
+-- then the call fails and keeps the batch, so that the caller can find the poisonous one and put its event aside.
+local out, poison = {}, nil
 
 local function find(fact)
   if fact.ref and call('EXISTS', mkey(fact.ref)) == 1 then return fact.ref end
   if not fact.pid then return nil end
   local day = math.floor(NOW / 86400000000)
   for back = 0, 10 do
-    local mid = call('HGET', P .. 'p:' .. int(day - back) .. ':' .. string.sub(fact.pid, 1, 4), fact.pid)
+    local mid = call('HGET', index_key(day - back, fact.pid), fact.pid)
     if mid then return mid end
   end
 end
 
-for i = 2, #ARGV do
-  local fact = cjson.decode(ARGV[i])
+local function take_in(fact)
   local mid = find(fact)
   local word = 'lost'
   if mid then
@@ -27,8 +27,16 @@ for i = 2, #ARGV do
     call('XADD', P .. 'odd', 'MAXLEN', '~', 10000, '*', 'why', word, 'pid', fact.pid or '', 'ref', fact.ref or '', 'raw', fact.raw or '')
     call('HINCRBY', P .. 'counts', 'receipts_' .. word, 1)
   end
-  out[#out + 1] = word
+  return word
 end
+
+for i = 2, #ARGV do
+  local ok, word = pcall(function() return take_in(cjson.decode(ARGV[i])) end)
+  if not ok then poison = type(word) == 'table' and word.err or tostring(word) end
+  out[i - 1] = word
+end
+settle_counts()
+if poison then error('a fact of this batch breaks the script: ' .. poison) end
 if ARGV[1] ~= '' then
   call('DEL', P .. 'rx:' .. ARGV[1])
   call('ZREM', P .. 'rx', ARGV[1])

@@ -3,6 +3,7 @@
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out}
+-- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
 -- taken; what may be out is taken again only with the same builder, within 23 h of its first request.
@@ -17,20 +18,31 @@ local function describe(mid, rec, message_token)
   return { 'taken', mid, message_token, rec.to, content_of(mid, rec), rec.jt, rec.gm or '', rec.an or '1', rec.mb and '1' or '' }
 end
 
-local before = hash(held)
-local mine = {}
-for mid, t in pairs(before) do
-  local call_token, i = string.match(t, '^(.*)%.(%d+)$')
-  if call_token == token then mine[tonumber(i)] = mid end
+-- What this call took before, by the number of its slot. Read only when a slot is not granted any more, which is rare: held: is big.
+local mine
+local function taken_before(n)
+  if not mine then
+    mine = {}
+    for mid, t in pairs(hash(held)) do
+      local call_token, i = string.match(t, '^(.*)%.(%d+)$')
+      if call_token == token then mine[tonumber(i)] = mid end
+    end
+  end
+  local mid = mine[n]
+  if not mid then return { 'missed', 'gone' } end
+  local rec = record(mid)
+  if rec.s == 'S' and rec.tk == token .. '.' .. n then return describe(mid, rec, rec.tk) end
+  return { 'missed', 'passed' }
 end
 
 local lanes = {}
 local function lane_of(name)
   if not lanes[name] then
     local f = call('HMGET', P .. 'lane:' .. name, 'bk', 'ps', 'ok', 'sh', 'scp', 'pc')
-    local l = { names = words(f[1]), open = not f[2] and f[3] == '1', share = num(f[4], 10), scopes = words(f[5]),
-      pops = num(f[6], 0), buckets = {} }
+    local l = { names = words(f[1]), share = num(f[4], 10), scopes = words(f[5]),
+      pops = num(f[6], 0), turns = {}, buckets = {} }
     for i, b in ipairs(l.names) do l.buckets[i] = bucket(b) end
+    l.open = not f[2] and f[3] == '1' and #l.names > 0
     lanes[name] = l
   end
   return lanes[name]
@@ -45,13 +57,15 @@ local function fresh(l, slot)
     if b.hold > NOW then return 'held' end
     if b.cap and b.used >= b.cap then return 'capped' end
   end
+  local anew = {}
   for i = 2, #l.buckets do
     local b = l.buckets[i]
     if not b.cap and NOW > slot + math.max(10000, b.t) then
       if b.tat > NOW then return 'late' end
-      charge_pace(b, NOW, 1)
+      anew[#anew + 1] = b
     end
   end
+  for _, b in ipairs(anew) do charge_pace(b, NOW, 1) end
   return nil
 end
 
@@ -77,7 +91,6 @@ end
 
 local function pop(lane, l)
   l.pops = l.pops + 1
-  call('HSET', P .. 'lane:' .. lane, 'pc', l.pops)
   local last = 2
   for _, b in ipairs(l.buckets) do
     if b.cap and b.used >= b.bulk_cap then last = 1 end -- the reserve is not for bulk
@@ -88,16 +101,22 @@ local function pop(lane, l)
     if class <= last then
       local head = call('ZPOPMIN', P .. 'q:' .. lane .. ':' .. class)
       if #head > 0 then
-        call('HSET', P .. 'lane:' .. lane, 't' .. class, head[2])
+        l.turns['t' .. class] = head[2]
         return head[1], class
       end
     end
   end
 end
 
+local function write_turns(lane, l)
+  local fields = { 'pc', int(l.pops) }
+  for field, turn in pairs(l.turns) do fields[#fields + 1], fields[#fields + 2] = field, turn end
+  call('HSET', P .. 'lane:' .. lane, unpack(fields))
+end
+
 -- Why this message must not leave, or nil. It ends what must end.
 local function ended(mid, rec, l, builder)
-  if NOW > num(rec.vu, 0) then
+  if NOW >= num(rec.vu, 0) then
     finish_as(mid, rec, 'E', 'validity')
     return true
   end
@@ -135,47 +154,52 @@ local function ended(mid, rec, l, builder)
   return false
 end
 
+-- Give leave for one message, or nil when it ends instead.
+local function leave(mid, lane, l, slot, builder, message_token)
+  local rec = record(mid)
+  if rec.s ~= 'Q' or ended(mid, rec, l, builder) then return nil end
+  rec.tk = message_token
+  rec.an = tostring(num(rec.an, 0) + 1)
+  local more = { 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }
+  if not rec.fa then
+    more[#more + 1], more[#more + 2] = 'fa', int(NOW)
+  end
+  local units = 1
+  if rec.gr then
+    more[#more + 1], more[#more + 2] = 'gm', rec.gm
+    units = #string.gsub(rec.gm, 'O', '')
+  end
+  local answer = describe(mid, rec, rec.tk)
+  move(mid, rec, 'S', nil, NOW + 30000000, more)
+  call('HSET', held, mid, rec.tk)
+  charge(lane, l, slot, units)
+  return answer
+end
+
+local function serve(lane, slot, builder, n)
+  local l = lane_of(lane)
+  local why = fresh(l, slot)
+  if why then return { 'missed', why } end
+  for _ = 1, 50 do
+    local mid = pop(lane, l)
+    if not mid then break end
+    local ok, answer = safely('take', mid, leave, mid, lane, l, slot, builder, token .. '.' .. n)
+    if not ok then look_again(mid) end
+    if answer then return answer end
+  end
+  return { 'empty' }
+end
+
 for i = 3, #ARGV, 3 do
   slots = slots + 1
-  local lane, slot, builder = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  local answer
-  if mine[slots] then
-    local mid = mine[slots]
-    local rec = record(mid)
-    if rec.s == 'S' and rec.tk == token .. '.' .. slots then answer = describe(mid, rec, rec.tk) end
-    answer = answer or { 'missed', 'passed' }
-  elseif call('ZREM', P .. 'g:' .. lane, ARGV[i + 1]) == 0 then
-    answer = { 'missed', 'gone' }
+  if call('ZREM', P .. 'g:' .. ARGV[i], ARGV[i + 1]) == 0 then
+    answers[slots] = taken_before(slots)
   else
-    local l = lane_of(lane)
-    local why = fresh(l, slot)
-    if why then
-      answer = { 'missed', why }
-    else
-      for _ = 1, 50 do
-        local mid, class = pop(lane, l)
-        if not mid then break end
-        local rec = record(mid)
-        if rec.s == 'Q' and not ended(mid, rec, l, builder) then
-          rec.tk = token .. '.' .. slots
-          rec.an = tostring(num(rec.an, 0) + 1)
-          local more = { 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }
-          if not rec.fa then
-            more[#more + 1], more[#more + 2] = 'fa', int(NOW)
-          end
-          if rec.gr then
-            more[#more + 1], more[#more + 2] = 'gm', rec.gm
-          end
-          charge(lane, l, slot, rec.gr and #string.gsub(rec.gm, 'O', '') or 1)
-          move(mid, rec, 'S', nil, NOW + 30000000, more)
-          call('HSET', held, mid, rec.tk)
-          answer = describe(mid, rec, rec.tk)
-          break
-        end
-      end
-      answer = answer or { 'empty' }
-    end
+    answers[slots] = serve(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], slots)
   end
-  answers[slots] = answer
 end
+for lane, l in pairs(lanes) do
+  if l.pops > 0 then write_turns(lane, l) end
+end
+settle_counts()
 return { 'ok', int(NOW), unpack(answers) }

@@ -1,16 +1,25 @@
--- Do what timers are due for, at most `limit` of them. Any worker may call it, each second; the bell is rung for lanes.
+-- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
 -- needs: base lanes states facts
 -- ARGV: limit.
 -- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", message, provider id ...,
 -- then "again" (with two blanks) when more is due.
+-- A timer that breaks the script is put off for a minute: else it would be met first by every later call, and stop all others.
 -- Idempotent: every timer looks at the record, and an id that needs nothing means nothing to do.
-local limit = tonumber(ARGV[1])
+local budget = tonumber(ARGV[1]) -- messages and pointers that this call may still look at
 local timers = P .. 'timers'
 local out, armed = {}, {}
 local function emit(kind, a, b)
   out[#out + 1] = kind
   out[#out + 1] = a
   out[#out + 1] = b or ''
+end
+
+-- Point again at what has made no progress since a time: after 10 s, then ever less often, for each pointer costs memory
+-- where nobody picks them up.
+local function point_again(member, since, kind, id, more)
+  local wait = math.min(math.max(10000000, (NOW - since) / 2), 3600000000)
+  call('ZADD', timers, int(NOW + wait), member)
+  emit(kind, id, more)
 end
 
 local function queue(mid, rec, why)
@@ -24,10 +33,15 @@ local function expire(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then finish_as(mid, rec, 'E', 'validity') end
 end
 
+local function expire_safely(mid)
+  budget = budget - 1
+  if not safely('validity', mid, expire, mid) then look_again(mid) end
+end
+
 -- How far a message in doubt has come: nil when on_uncertain may decide, else when to look again.
 local function still_listening(rec, grace)
   local ua = num(rec.ua, NOW)
-  if call('HGET', P .. 'cfg', 'receipts') == 'poll' then
+  if config('receipts') == 'poll' then
     if NOW - ua >= grace then return nil end
     return ua + grace
   end
@@ -47,86 +61,103 @@ local function still_listening(rec, grace)
 end
 
 local function decide(mid, rec)
-  local grace = setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
-  local later = still_listening(rec, grace)
-  if later then return call('ZADD', timers, later, mid) end
+  local later = still_listening(rec, grace_of(rec))
+  if later then return call('ZADD', timers, int(later), mid) end
   if rec.cx then return move(mid, rec, 'X', 'cancelled', nil) end
-  if call('HGET', P .. 'cfg', 'give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil) end
-  if NOW > num(rec.vu, 0) then return move(mid, rec, 'X', 'validity', nil) end
+  if config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil) end
+  if NOW >= num(rec.vu, 0) then return move(mid, rec, 'X', 'validity', nil) end
   if NOW - num(rec.fa, NOW) > 82800000000 then return move(mid, rec, 'X', 'key_too_old', nil) end
   return queue(mid, rec, 'grace')
 end
 
 local function look(mid)
   local rec = record(mid)
+  if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
   if rec.s == 'W' then
-    if NOW > num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
     return queue(mid, rec)
+  elseif rec.s == 'Q' then -- it was put aside: back into its lane, if it is not there
+    if not call('ZSCORE', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) then put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid) end
+    armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
+    return call('ZREM', timers, mid)
   elseif rec.s == 'S' then
-    local grace = setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
-    return move(mid, rec, 'U', 'stalled', NOW + grace, { 'mb', '1', 'ua', int(NOW) })
+    return doubt(mid, rec, 'stalled')
   elseif rec.s == 'U' then
     return decide(mid, rec)
   elseif rec.s == 'A' or rec.s == 'T' then
     if NOW >= num(rec.ho, 0) + setting('silent_after_us', 259200000000) then return move(mid, rec, 'X', 'silent', nil) end
     rec.pn = tostring(num(rec.pn, 0) + 1)
     call('HSET', mkey(mid), 'pn', rec.pn)
-    call('ZADD', timers, poll_at(rec), mid)
+    call('ZADD', timers, int(poll_at(rec)), mid)
     return emit('poll', mid, rec.pid)
   end
   return call('ZREM', timers, mid)
 end
 
--- The shared validity of a notification of many: walk its messages by number.
+-- The shared validity of a notification of many: what is not expanded yet ends at once, the others are walked by number.
 local function walk(id)
   local n = P .. 'n:' .. id
-  local f = call('HMGET', n, 'vc', 'ex', 'tot')
+  local f = call('HMGET', n, 'vc', 'ex', 'tot', 'cx')
   if not f[2] then return call('ZREM', timers, 'e' .. id) end
   local from, ex, total = num(f[1], 0), tonumber(f[2]), tonumber(f[3])
-  local to = math.min(from + 100, ex)
-  for i = from, to - 1 do expire(id .. '-' .. string.format('%d', i)) end
+  if not f[4] and ex < total then
+    call('HSET', n, 'cx', 'E', 'cxa', int(NOW))
+    call('ZREM', timers, 'n' .. id)
+    count(id, 'N', 'E', total - ex)
+  end
+  local to = math.min(from + math.max(budget, 1), ex)
+  for i = from, to - 1 do expire_safely(id .. '-' .. string.format('%d', i)) end
   call('HSET', n, 'vc', to)
-  if to >= total then return call('ZREM', timers, 'e' .. id) end
-  if to >= ex then return call('ZADD', timers, NOW + 1000000, 'e' .. id) end -- expansion is behind; admit itself expires the rest
+  if to >= ex then call('ZREM', timers, 'e' .. id) end
 end
 
 local function bucket_of_validity(sec)
   local list = P .. 'vb:' .. sec
-  for _ = 1, 100 do
+  while budget > 0 do
     local mid = call('LPOP', list)
     if not mid then return call('ZREM', timers, 'v' .. sec) end
-    expire(mid)
+    expire_safely(mid)
   end
 end
 
-local due = call('ZRANGEBYSCORE', timers, '-inf', int(NOW), 'LIMIT', 0, limit)
-for _, member in ipairs(due) do
+local function expansion(id)
+  local f = call('HMGET', P .. 'n:' .. id, 'k', 'tot', 'la', 'at', 'cx')
+  if not f[1] then f = call('HMGET', mkey(id .. '-0'), 'k', 'none', 'none', 'at') end
+  if not f[1] or f[5] then return call('ZREM', timers, 'n' .. id) end
+  point_again('n' .. id, num(f[3] or f[4], NOW), 'expand', id, (f[1] == '0' and num(f[2], 1) <= 10) and '0' or '1')
+end
+
+local function batch(id)
+  if call('EXISTS', P .. 'rx:' .. id) == 1 then
+    return point_again('r' .. id, num(call('ZSCORE', P .. 'rx', id), NOW), 'reconcile', id)
+  end
+  call('ZREM', timers, 'r' .. id)
+  call('ZREM', P .. 'rx', id)
+end
+
+local function ring_for(member)
   local kind, id = string.sub(member, 1, 1), string.sub(member, 2)
+  if kind == 'v' then return bucket_of_validity(id) end
+  if kind == 'e' and #member == 33 then return walk(id) end
+  budget = budget - 1
   if kind == 'n' then
-    local f = call('HMGET', P .. 'n:' .. id, 'k', 'tot')
-    local k = f[1] or call('HGET', mkey(id .. '-0'), 'k')
-    if k then
-      call('ZADD', timers, NOW + 10000000, member)
-      emit('expand', id, (k == '0' and num(f[2], 1) <= 10) and '0' or '1')
-    else
-      call('ZREM', timers, member)
-    end
-  elseif kind == 'v' then
-    bucket_of_validity(id)
+    expansion(id)
   elseif kind == 'r' then
-    if call('EXISTS', P .. 'rx:' .. id) == 1 then
-      call('ZADD', timers, NOW + 10000000, member)
-      emit('reconcile', id)
-    else
-      call('ZREM', timers, member)
-      call('ZREM', P .. 'rx', id)
-    end
-  elseif kind == 'e' and #member == 33 then
-    walk(id)
+    batch(id)
   else
     look(member)
   end
 end
-for lane, class in pairs(armed) do arm(lane, class) end
-if #due >= limit then emit('again', '') end
+
+local due = call('ZRANGEBYSCORE', timers, '-inf', int(NOW), 'LIMIT', 0, budget)
+local more = #due >= budget
+for _, member in ipairs(due) do
+  if budget <= 0 then
+    more = true
+    break
+  end
+  if not safely('timer', member, ring_for, member) then call('ZADD', timers, int(NOW + 60000000), member) end
+end
+for lane, class in pairs(armed) do safely('arm', lane, arm, lane, class) end
+settle_counts()
+if more or budget <= 0 then emit('again', '') end
 return out

@@ -40,7 +40,28 @@ local function words(text)
   return out
 end
 
-local function setting(name, default) return num(call('HGET', P .. 'cfg', name), default) end
+-- What is published, read once a call.
+local CONFIG = {}
+local function config(name)
+  if CONFIG[name] == nil then CONFIG[name] = call('HGET', P .. 'cfg', name) or false end
+  return CONFIG[name]
+end
+
+local function setting(name, default) return num(config(name), default) end
+
+-- Run f for one item of many. An error in Lua rolls nothing back, so one poisonous item must not cost its neighbours
+-- their turn: it is counted and put aside in `odd`. Returns true and f's value, or false.
+local function safely(what, id, f, ...)
+  local ok, result = pcall(f, ...)
+  if ok then return true, result end
+  local text = type(result) == 'table' and result.err or tostring(result)
+  call('XADD', P .. 'odd', 'MAXLEN', '~', 10000, '*', 'why', what, 'id', id, 'error', string.sub(text, 1, 200))
+  call('HINCRBY', P .. 'counts', 'poisoned', 1)
+  return false
+end
+
+-- Look at a message again in a minute, unless it has a timer: nothing that was put aside is forgotten.
+local function look_again(mid) call('ZADD', P .. 'timers', 'NX', int(NOW + 60000000), mid) end
 
 -- Wake whoever waits on `what` ("send" or a queue's name): once a call, and lost without harm, for all poll.
 local function ring(what)
@@ -110,5 +131,5 @@ end
 local function watch_validity(mid, until_us)
   local grain = (until_us - NOW) > 3600000000 and 60 or 1
   local sec = int(math.ceil(until_us / (grain * 1000000)) * grain)
-  if call('RPUSH', P .. 'vb:' .. sec, mid) == 1 then call('ZADD', P .. 'timers', sec * 1000000, 'v' .. sec) end
+  if call('RPUSH', P .. 'vb:' .. sec, mid) == 1 then call('ZADD', P .. 'timers', int(sec * 1000000), 'v' .. sec) end
 end

@@ -1,5 +1,6 @@
 -- Buckets: what a lane draws on. A pace (GCRA: one unit every t us, tat = when the next is free) or a daily cap.
 -- A slot is charged to every pace when it is granted. A cap counts what is taken, so slots that lapse cost nothing of the day.
+-- One that was never published counts as one unit a second: slow and seen, never unlimited.
 local buckets = {}
 
 local function bucket(name)
@@ -7,7 +8,7 @@ local function bucket(name)
   if b then return b end
   local key = P .. 'b:' .. name
   local f = call('HMGET', key, 't', 'tat', 'hold', 'tol', 'cap', 'used', 'reset', 'resets', 'reserve')
-  b = { name = name, key = key, t = num(f[1], 0), tat = num(f[2], 0), hold = num(f[3], 0), tol = num(f[4], 1000000),
+  b = { name = name, key = key, t = math.max(1, num(f[1], 1000000)), tat = num(f[2], 0), hold = num(f[3], 0), tol = num(f[4], 1000000),
     cap = num(f[5], nil), used = num(f[6], 0), reset = num(f[7], 0) }
   if b.cap then
     b.bulk_cap = b.cap * (1 - num(f[9], 0))

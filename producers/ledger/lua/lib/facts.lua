@@ -1,7 +1,7 @@
 -- Facts: what the provider's answer, a receipt or a poll says. They count from anyone, at any time, in any order.
 --
 -- A fact: { pid, st = letter, raw = provider's word, to = {{number, letter}, ...} for a group, from, parts,
---           er = {phase, code, title} or nil, rd = read }
+--           er = {phase, code, title} or nil, rd = read, handed_over = the answer itself }
 
 local function poll_at(rec) -- the next look at a message that was handed over and is silent
   local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
@@ -37,6 +37,15 @@ local function raise_members(rec, fact)
   return table.concat(letters)
 end
 
+-- Find the message by the provider's id later: small hashes by day and the id's last letters (its first ones hardly vary).
+local function index_key(day, pid) return P .. 'p:' .. int(day) .. ':' .. string.sub(pid, -3) end
+
+local function index(pid, mid)
+  local key = index_key(math.floor(NOW / 86400000000), pid)
+  call('HSET', key, pid, mid)
+  call('EXPIRE', key, 950400)
+end
+
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
 -- fact moves), "duplicate" (a second provider id: the message left twice).
 local function apply(mid, rec, fact)
@@ -50,24 +59,27 @@ local function apply(mid, rec, fact)
     end
   end
   local word = 'applied'
-  if fact.pid and rec.pid and rec.pid ~= fact.pid then
-    if rec.p2 ~= fact.pid then
-      set('p2', fact.pid)
-      call('HINCRBY', P .. 'counts', 'doubled', 1)
-      event('message.duplicate', mid, rec, rec.s)
+  if fact.pid and rec.pid ~= fact.pid then
+    if not rec.pid then
+      set('pid', fact.pid)
+      index(fact.pid, mid)
+    else
+      word = 'duplicate'
+      local others = rec.p2 or ''
+      if not string.find(others, fact.pid, 1, true) and #others < 200 then
+        set('p2', others == '' and fact.pid or (others .. ',' .. fact.pid))
+        index(fact.pid, mid)
+        call('HINCRBY', P .. 'counts', 'doubled', 1)
+        event('message.duplicate', mid, rec, rec.s)
+      end
     end
-    word = 'duplicate'
-  elseif fact.pid and not rec.pid then
-    set('pid', fact.pid)
-    local index = P .. 'p:' .. int(math.floor(NOW / 86400000000)) .. ':' .. string.sub(fact.pid, 1, 4)
-    call('HSET', index, fact.pid, mid)
-    call('EXPIRE', index, 950400)
   end
+  if fact.handed_over and (rec.s == 'S' or rec.s == 'U' or not rec.ho) then set('ho', int(NOW)) end
   set('fr', fact.from)
   set('pt', fact.parts and tostring(fact.parts))
   set('ps', fact.raw and string.sub(fact.raw, 1, 40))
   if fact.rd then set('rd', int(NOW)) end
-  local to = fact.st
+  local to = RANK[fact.st or ''] and fact.st or nil
   if rec.gr then
     set('gm', raise_members(rec, fact))
     to = of_group(rec.gm)
@@ -80,7 +92,7 @@ local function apply(mid, rec, fact)
   end
   if moves then
     if not rec.ho then set('ho', int(NOW)) end
-    move(mid, rec, to, fact.er and fact.er[2] and string.lower(fact.er[2]) or '', OPEN[to] and poll_at(rec) or nil, more)
+    move(mid, rec, to, fact.er and fact.er[2] or '', OPEN[to] and poll_at(rec) or nil, more)
     return word
   end
   if #more > 0 then call('HSET', mkey(mid), unpack(more)) end

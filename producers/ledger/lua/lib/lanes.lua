@@ -8,7 +8,7 @@ local function arm(lane, class)
   local lk = P .. 'lane:' .. lane
   local f = call('HMGET', lk, 'at', 'ps', 'ok', 'bk')
   local at = f[1]
-  if f[2] or f[3] ~= '1' then return end
+  if f[2] or f[3] ~= '1' or not f[4] or f[4] == '' then return end
   if at and at ~= '' and at ~= 'due' then
     if class == 0 then -- urgent: to the front of those that wait for this bucket
       local w = P .. 'w:' .. at
@@ -30,18 +30,24 @@ local function arm(lane, class)
   ring('send')
 end
 
--- Put one message into its lane; `front` gives it the next turn of its class (it had a slot and could not use it).
-local function put(lane, class, flow, mid, front)
-  local turn = num(call('HGET', P .. 'lane:' .. lane, 't' .. class), 0)
-  local tag = turn
+-- Put messages of one flow into their lane; `front` gives them the next turn of their class (they had a slot and could not use it).
+local function put_all(lane, class, flow, mids, front)
+  local tag = num(call('HGET', P .. 'lane:' .. lane, 't' .. class), 0)
   if not front then
-    local flows = P .. 'f:' .. lane .. ':' .. class
-    tag = math.max(turn, num(call('ZSCORE', flows, flow), 0)) + 1
-    call('ZADD', flows, tag, flow)
+    local flows, turn = P .. 'f:' .. lane .. ':' .. class, tag
+    tag = math.max(turn, num(call('ZSCORE', flows, flow), 0))
+    call('ZADD', flows, tag + #mids, flow)
     call('ZREMRANGEBYSCORE', flows, '-inf', turn)
   end
-  call('ZADD', P .. 'q:' .. lane .. ':' .. class, tag, mid)
+  local entries = {}
+  for i, mid in ipairs(mids) do
+    entries[2 * i - 1] = front and tag or tag + i
+    entries[2 * i] = mid
+  end
+  call('ZADD', P .. 'q:' .. lane .. ':' .. class, unpack(entries))
 end
+
+local function put(lane, class, flow, mid, front) put_all(lane, class, flow, { mid }, front) end
 
 local function flow_of(mid, rec) return rec.mn and nid_of(mid) or rec.jt end
 

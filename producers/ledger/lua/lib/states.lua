@@ -24,25 +24,38 @@ local function event(kind, mid, rec, state)
     'v', tostring(rec.v or 1), 't', int(NOW))
 end
 
-local function keep_notification(nid)
-  local keep = setting('retention_s', 604800)
-  for _, k in ipairs({ 'n:', 'x:', 'r:' }) do call('EXPIRE', P .. k .. nid, keep) end
+-- A notification of many: its counts, added up over the call and written by `settle_counts`, which every script that
+-- moves messages says last.
+local COUNTS = {}
+local function count(nid, from, to, by)
+  local c = COUNTS[nid] or { op = 0 }
+  COUNTS[nid] = c
+  c['c.' .. from] = (c['c.' .. from] or 0) - by
+  c['c.' .. to] = (c['c.' .. to] or 0) + by
+  if OPEN[from] and not OPEN[to] then c.op = c.op - by end
 end
 
--- A notification of many: its counts, and its end.
-local function count(nid, from, to, by)
+local function settle(nid, changes)
   local n = P .. 'n:' .. nid
-  if from then call('HINCRBY', n, 'c.' .. from, -by) end
-  call('HINCRBY', n, 'c.' .. to, by)
-  if (not from or OPEN[from]) and not OPEN[to] then
-    if call('HINCRBY', n, 'op', -by) == 0 then
-      local dead = num(call('HGET', n, 'c.F'), 0) + num(call('HGET', n, 'c.X'), 0) + num(call('HGET', n, 'c.R'), 0)
-      call('EXPIRE', P .. 't:' .. nid, math.max(setting('content_kept_s', 0), dead > 0 and 86400 or 0))
-      call('ZREM', P .. 'timers', 'n' .. nid, 'e' .. nid)
-      keep_notification(nid)
-      event('notification.finished', nid, {}, '')
-    end
+  if call('EXISTS', n) == 0 then return end -- its retention is over, and a late fact must not bring a part of it back
+  local open = changes.op ~= 0 and call('HINCRBY', n, 'op', changes.op)
+  changes.op = nil
+  for field, by in pairs(changes) do
+    if by ~= 0 then call('HINCRBY', n, field, by) end
   end
+  if open ~= 0 then return end
+  local c = call('HMGET', n, 'c.F', 'c.X', 'c.R')
+  local dead = num(c[1], 0) + num(c[2], 0) + num(c[3], 0)
+  call('EXPIRE', P .. 't:' .. nid, math.max(setting('content_kept_s', 0), dead > 0 and 86400 or 0))
+  call('ZREM', P .. 'timers', 'n' .. nid, 'e' .. nid)
+  call('DEL', P .. 'rq:' .. nid)
+  for _, k in ipairs({ 'n:', 'x:', 'r:' }) do call('EXPIRE', P .. k .. nid, setting('retention_s', 604800)) end
+  event('notification.finished', nid, {}, '')
+end
+
+local function settle_counts()
+  for nid, changes in pairs(COUNTS) do safely('counts', nid, settle, nid, changes) end
+  COUNTS = {}
 end
 
 local function at_end(mid, rec, to)
@@ -51,10 +64,29 @@ local function at_end(mid, rec, to)
   drop_content(mid, rec, keep)
   call('EXPIRE', mkey(mid), setting('retention_s', 604800))
   if not rec.mn then
-    keep_notification(nid_of(mid))
+    call('EXPIRE', P .. 'x:' .. nid_of(mid), setting('retention_s', 604800))
     call('ZREM', P .. 'timers', 'n' .. nid_of(mid))
     event('notification.finished', nid_of(mid), {}, '')
   end
+end
+
+-- A word of a timeline, from wherever it comes.
+local function word(text) return string.sub(string.gsub(string.lower(text or ''), '[^a-z0-9_]', '_'), 1, 40) end
+
+-- A timeline with one more step. One that has grown long (a message refused for days) loses its middle:
+-- "~<n>" stands for the n requests that are not shown.
+local function with_step(rec, to, why)
+  local tl = (rec.tl or '') .. to .. b36((NOW - rec.at) / 1000)
+  if why and why ~= '' then tl = tl .. '.' .. word(why) end
+  if #tl < 1200 then return tl end
+  local steps, cut = {}, 0
+  for step in string.gmatch(tl, '%u[^%u]*') do steps[#steps + 1] = step end
+  for i = 8, #steps - 16 do
+    if i > 8 and string.sub(steps[i], 1, 1) == 'S' then cut = cut + 1 end
+    cut = cut + num(string.match(steps[i], '~(%d+)'), 0)
+  end
+  steps[8] = string.gsub(steps[8], '~%d+', '') .. '~' .. string.format('%d', cut)
+  return table.concat(steps, '', 1, 8) .. table.concat(steps, '', #steps - 15)
 end
 
 -- Move message `mid`, whose record `rec` the caller has just read, to state `to`.
@@ -65,14 +97,14 @@ local function move(mid, rec, to, why, at, more)
   if not string.find(MOVES[from] or '', to, 1, true) then
     error('no move from ' .. tostring(from) .. ' to ' .. to .. ' for ' .. mid)
   end
+  rec.tl = with_step(rec, to, why)
   rec.s = to
   rec.v = num(rec.v, 1) + 1
-  rec.tl = (rec.tl or '') .. to .. b36((NOW - rec.at) / 1000) .. (why and why ~= '' and ('.' .. why) or '')
   call('HSET', mkey(mid), 's', to, 'v', rec.v, 'tl', rec.tl, unpack(more or {}))
   if from == 'Q' and to ~= 'S' then call('ZREM', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) end
   if at then
     call('ZADD', P .. 'timers', int(at), mid)
-  else
+  elseif from ~= 'N' then -- a new one has no timer: its notification's pointer and validity have
     call('ZREM', P .. 'timers', mid)
   end
   if rec.mn then count(nid_of(mid), from, to, 1) end
@@ -92,9 +124,22 @@ local function finish_as(mid, rec, to, why, more)
   move(mid, rec, to, why, nil, more)
 end
 
--- Remember an error as <phase><code>@<ms since submit, base 36>; the words of the latest one beside it.
+-- May be out from now on: wait for a word of it, as long as its job type says.
+local function grace_of(rec)
+  return setting('grace:' .. rec.jt, setting(rec.k == '0' and 'grace_urgent_us' or 'grace_us', 60000000))
+end
+
+local function doubt(mid, rec, why, more)
+  more = more or {}
+  for _, v in ipairs({ 'mb', '1', 'ua', int(NOW) }) do more[#more + 1] = v end
+  move(mid, rec, 'U', why, NOW + grace_of(rec), more)
+end
+
+-- Remember an error as <phase><code>@<ms since submit, base 36>; the words of the latest one beside it. Old ones go.
 local function add_error(rec, phase, code, title)
-  local entry = phase .. code .. '@' .. b36((NOW - rec.at) / 1000)
-  rec.er = rec.er and (rec.er .. ';' .. entry) or entry
-  return { 'er', rec.er, 'et', string.sub(title or '', 1, 64) }
+  local er = phase .. string.sub(string.gsub(code, '[^%w_%-]', ''), 1, 40) .. '@' .. b36((NOW - rec.at) / 1000)
+  if rec.er then er = rec.er .. ';' .. er end
+  if #er > 600 then er = string.sub(er, string.find(er, ';', #er - 400, true) + 1) end
+  rec.er = er
+  return { 'er', er, 'et', string.sub(title or '', 1, 64) }
 end
