@@ -83,6 +83,12 @@ def test_a_wrong_setting_rests_what_it_concerns_for_minutes() -> None:
     assert (finish("configuration").hold_us, finish("configuration").bucket) == (300 * US, "own")
     assert finish("configuration", scope="account", hold_s=60).hold_us == 60 * US
     assert finish("configuration", scope="account").bucket == "account"
+    assert finish("configuration").delay_us == 300 * US, "behind the others, should it be this message alone"
+
+
+def test_a_setting_that_concerns_the_recipient_alone_does_not_rest_the_sender() -> None:
+    result = finish("configuration", scope="recipient", code="40309", hold_s=60)
+    assert (result.hold_us, result.delay_us, result.uses_a_try) == (0, 60 * US, True)
 
 
 def test_ten_unclear_answers_in_a_row_rest_the_account() -> None:

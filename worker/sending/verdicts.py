@@ -6,6 +6,7 @@ message's tries. Invariants, each with a test named after it:
 - Only a clear "try again" of Telnyx uses a try.
 - Retry-After wins over our own delay.
 - What may have left is never recorded as not sent.
+- A wrong setting rests its sender, unless it concerns the recipient alone; the message that met it never stands in front.
 """
 
 from __future__ import annotations
@@ -53,8 +54,11 @@ def to_finish(taken: Taken, outcome: Outcome, *, streak: int = 0, rng: random.Ra
         account = outcome.scope == "account" or (outcome.scope == "" and outcome.code != "40318")
         return _finish(taken, outcome, hold_s=hold_s, account=account)
     if kind == "configuration":
-        hold_s = outcome.hold_s or CONFIGURATION_S
-        return _finish(taken, outcome, hold_s=hold_s, account=outcome.scope == "account")
+        wait_s = outcome.hold_s or CONFIGURATION_S
+        if outcome.scope == "recipient":  # one foreign number must not stop its sender for everybody
+            return _finish(taken, outcome, delay_s=wait_s, uses_a_try=True)
+        # It waits as long as its sender rests, and then behind the others: were it this message after all, they go on.
+        return _finish(taken, outcome, delay_s=wait_s, hold_s=wait_s, account=outcome.scope == "account")
     return _finish(taken, outcome, delay_s=CONFLICT_S if kind == "conflict" else 0.0)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-Scope = Literal["", "account", "profile", "brand", "campaign", "sender"]
+# Whom a setting or limit concerns. "recipient": only messages to such people, so their sender goes on.
+Scope = Literal["", "account", "profile", "brand", "campaign", "sender", "recipient"]
 Reset = Literal["", "UTC", "America/Los_Angeles"]
 
 CONFIGURATION_HOLD_S = (
@@ -189,10 +190,10 @@ _ROWS: Final[Iterable[Row]] = (
     _configuration("s", "40325", "The alphanumeric sender is not valid: 1 to 11 letters, digits or spaces", "sender"),
     _configuration("s", "40326", "The sender cannot send this kind of message: check it in the portal", "sender"),
     _configuration(
-        "s", "40309", "The person's country is not allowed on the profile: whitelist it in the portal", "profile"
+        "s", "40309", "The person's country is not allowed on the profile: whitelist it in the portal", "recipient"
     ),
     _configuration(
-        "s", "40331", "The person's country is not allowed on the profile: whitelist it in the portal", "profile"
+        "s", "40331", "The person's country is not allowed on the profile: whitelist it in the portal", "recipient"
     ),
     _permanent("s", "40310", "Telnyx calls the person's number invalid: correct or remove it"),
     _configuration("s", "40311", "The messaging profile's secret is wrong: check the profile in the portal", "profile"),
