@@ -28,7 +28,7 @@ _address = urlsplit(os.environ["BENCH_URL"]).netloc
 _backend = RedisBackend(url=_redis_url)
 _local = threading.local()
 
-broker = RedisBroker(url=_redis_url, namespace="conventional")
+broker = RedisBroker(url=_redis_url, namespace="conventional")  # type: ignore[no-untyped-call]
 dramatiq.set_broker(broker)
 
 
@@ -45,5 +45,6 @@ def _post(sender: str, message: str, to: str, text: str) -> None:
 @dramatiq.actor(max_retries=1_000_000, min_backoff=MIN_BACKOFF_MS, max_backoff=MAX_BACKOFF_MS)
 def send(sender: str, rate: int, message: str, to: str, text: str) -> None:
     """Send one message, if its sender's second has room."""
-    with BucketRateLimiter(_backend, f"rate:{sender}", limit=rate, bucket=1000).acquire():
+    limiter = BucketRateLimiter(_backend, f"rate:{sender}", limit=rate, bucket=1000)  # type: ignore[no-untyped-call]
+    with limiter.acquire():
         _post(sender, message, to, text)

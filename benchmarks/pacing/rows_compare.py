@@ -46,8 +46,7 @@ def _conventional(row: str, *, workers: int, seconds: float) -> Result:
         )
         try:
             lane_of = {lane.number: lane.name for lane in lanes}
-            first = receiver.rows(lane_of)
-            wait_until(lambda: first.extend(receiver.rows(lane_of)) or first, what="a message", children=[dramatiq])
+            wait_until(lambda: receiver.rows(lane_of), what="a message", children=[dramatiq])
             time.sleep(WARM_S)
             parts = {"workers": tree(dramatiq.pid), "receiver": [receiver.child.pid]}
             if redis_pid is not None:

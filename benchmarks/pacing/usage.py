@@ -103,6 +103,15 @@ class ScriptTimes:
         self._redis.execute_command("SLOWLOG", "RESET")
         self.share = {name: us / 1e6 / span_s for name, us in spent.items()}
 
+    def cpu_share(self, name: str, server_cpu: float | None) -> float:
+        """What one script takes of a core. Its time by the clock contains waits for a core on a busy machine, so where the
+        server's CPU is known, that is divided by the clock times (and includes reading, replying and the append-only file).
+        """
+        by_clock = self.share.get(name, 0.0)
+        if server_cpu is None:
+            return by_clock
+        return server_cpu * by_clock / max(sum(self.share.values()), server_cpu, 1e-9)
+
 
 class Monitor:
     """Counts the commands of clients, those inside scripts apart, by the server's MONITOR; a context manager."""
