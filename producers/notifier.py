@@ -415,13 +415,16 @@ def _raised(replies: list[Any]) -> list[Any]:
 
 
 def _event(cursor: str, f: Mapping[str, str]) -> Event:
+    from producers.ledger.states import STATES
+
     message = f["m"]
     notification = message[:32] if message[32:33] in ("", "-") and len(message) >= 32 else ""
     kind, version = f["y"], int(f["v"])
     if kind == "notification.finished":
         message = ""
     identity = hashlib.sha256(f"{kind}\0{f['m']}\0{version}\0{f['s']}\0{f['t'] if not notification else ''}".encode())
-    return Event(cursor, identity.hexdigest()[:32], kind, notification, message, f["s"], version, int(f["t"]))
+    state = STATES.get(f["s"], f["s"])  # an opt-out's is "out" or "in"
+    return Event(cursor, identity.hexdigest()[:32], kind, notification, message, state, version, int(f["t"]))
 
 
 def _stream_id(text: str) -> tuple[int, int]:

@@ -77,7 +77,9 @@ def until_answered(
 
 
 def _words(error: BaseException) -> str:
+    from redis.exceptions import OutOfMemoryError
+
     text = str(error).split("\n", 1)[0][:160] or type(error).__name__
-    if "OOM" in text:
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
         return "Redis is out of memory: raise maxmemory, or wait until the backlog has drained"
     return f"Redis: {text}"
