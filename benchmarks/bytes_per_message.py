@@ -92,9 +92,8 @@ def main() -> None:
     with EmbeddedServer(appendonly=False) as server:
         redis: Any = connect(server.url, answer_s=60)
         info = redis.info()
-        print(
-            f"server {info.get('server_name', 'redis')} {info['redis_version']}, allocator {info['mem_allocator']}, {count} messages"
-        )
+        server_name = f"{info.get('server_name', 'redis')} {info['redis_version']}"
+        print(f"server {server_name}, allocator {info['mem_allocator']}, {count} messages")
         for name, fill in (("own text of 100 characters", own_text), ("shared content", shared_content)):
             redis.flushall()
             ledger = Ledger(redis, "notify")
