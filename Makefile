@@ -7,10 +7,10 @@ STAMP := .venv/.installed
 UV_COMPILE := $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench bench-pacing lock clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything (by uv where it works, else by pip)
 
@@ -31,8 +31,11 @@ lint: $(STAMP) ## Check format, lint, types and the direction of imports
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports --no-logo
 
-bench: $(STAMP) ## Measure bytes a message and rates (ARGS go to the benchmark)
+bench: $(STAMP) ## List the benchmarks, or run one (ARGS="bytes")
 	@$(RUN)/python -m benchmarks $(ARGS)
+
+bench-pacing: $(STAMP) ## Measure how the rate is held, beside Dramatiq's own limiter (ARGS="--rows together --seconds 30")
+	@$(RUN)/python -m benchmarks.pacing $(ARGS)
 
 lock: $(STAMP) ## Write requirements/*.lock anew from pyproject.toml (ARGS="--upgrade")
 	@$(UV_COMPILE) -o requirements/base.lock $(ARGS)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pacing import rows_compare, rows_rates, rows_urgent
+from benchmarks.pacing import rows_backlog, rows_compare, rows_rates, rows_urgent
 from benchmarks.pacing.plot import arrivals_svg
 from benchmarks.pacing.report import Result, table, write
 
@@ -45,6 +45,7 @@ ROWS = {
     "many": Row(rows_rates.many, "1,000 lanes of 1/s", ("bare",)),
     "shared": Row(rows_rates.shared, "10,000 lanes behind a full account, and a free lane", ("bare",)),
     "fast": Row(rows_rates.fast, "one lane at 1,000/s", ("bare", "sdk")),
+    "enqueue": Row(rows_backlog.enqueue, "into an empty lane and into one with 1,000,000", ("no",)),
     "compare": Row(rows_compare.compare, "beside Dramatiq's own rate limiter with retries; draws the plot", ("bare",)),
 }
 
