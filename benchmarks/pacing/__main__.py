@@ -46,7 +46,10 @@ ROWS = {
     "shared": Row(rows_rates.shared, "10,000 lanes behind a full account, and a free lane", ("bare",)),
     "fast": Row(rows_rates.fast, "one lane at 1,000/s", ("bare", "sdk")),
     "enqueue": Row(rows_backlog.enqueue, "into an empty lane and into one with 1,000,000", ("no",)),
-    "compare": Row(rows_compare.compare, "beside Dramatiq's own rate limiter with retries; draws the plot", ("bare",)),
+    "compare": Row(
+        rows_compare.compare, "beside Dramatiq's own rate limiter with retries; draws arrivals.svg", ("bare",)
+    ),
+    "compare-one": Row(rows_compare.compare_one, "the same with one lane of 100/s", ("bare",)),
 }
 
 
@@ -72,8 +75,8 @@ def main() -> int:
             for result in found:
                 print(table(result), flush=True)
             results += found
-            if name == "compare":
-                _draw(found, given.out)
+            if name.startswith("compare"):
+                _draw(found, given.out / f"arrivals{name.removeprefix('compare')}.svg")
     write(results, given.out / f"pacing-{time.strftime('%Y%m%d-%H%M%S')}.json", machine=_machine(given.seconds))
     missed = [f"{result.row} ({result.sender})" for result in results if not result.ok]
     print(f"\n{len(results)} rows, goals missed in {len(missed)}: {', '.join(missed) or 'none'}")
@@ -108,11 +111,11 @@ def _raise_priority(nice: int) -> None:
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _draw(results: list[Result], out: Path) -> None:
-    ours, other = results
-    rates = {name: float(name.removesuffix("/s")) for name in ours.series}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "arrivals.svg").write_text(arrivals_svg(ours.series, other.series, rates))
+def _draw(results: list[Result], path: Path) -> None:
+    rates = {name: float(name.removesuffix("/s")) for name in results[0].series}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ways = {result.row.partition(": ")[2]: result.series for result in results}
+    path.write_text(arrivals_svg(ways, rates))
 
 
 def _machine(seconds: float) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Arrivals per second as SVG: two ways side by side, a panel a lane. Pure Python, no library."""
+"""Arrivals per second as SVG: several ways side by side, a panel a lane. Pure Python, no library."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
-OURS, OTHER, RATE, INK, FAINT = "#0b7a75", "#c8553d", "#222222", "#333333", "#dddddd"
-PANEL_W, PANEL_H, LEFT, TOP, GAP_X, GAP_Y = 400, 150, 56, 74, 70, 62
+COLORS = ("#0b7a75", "#c8553d", "#8a6fb0")
+RATE, INK, FAINT = "#222222", "#333333", "#dddddd"
+PANEL_W, PANEL_H, LEFT, TOP, GAP_X, GAP_Y = 400, 150, 56, 92, 70, 62
 FONT = 'font-family="system-ui, sans-serif"'
 
 
@@ -23,25 +24,24 @@ def _line(points: Sequence[tuple[float, float]], color: str, *, width: float = 1
     return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}"{dashed}/>'
 
 
-def _panel(at_xy: tuple[float, float], name: str, rate: float, ours: Sequence[int], other: Sequence[int]) -> list[str]:
+def _panel(at_xy: tuple[float, float], name: str, rate: float, ways: Sequence[Sequence[int]]) -> list[str]:
     x, y = at_xy
-    top = max([*ours, *other, rate]) * 1.15
-    count = max(len(ours), len(other), 2)
+    highest = max(value for way in ways for value in way)
+    top = max(highest, rate) * 1.15
+    count = max(2, *(len(way) for way in ways))
 
     def at(second: float, value: float) -> tuple[float, float]:
         return x + second / (count - 1) * PANEL_W, y + PANEL_H * (1 - value / top)
 
     parts = [f'<rect x="{x}" y="{y}" width="{PANEL_W}" height="{PANEL_H}" fill="none" stroke="{FAINT}"/>']
-    for value in sorted({0.0, rate, float(max([*ours, *other]))}):
+    for value in sorted({0.0, rate, float(highest)}):
         if value != rate and abs(value - rate) < top * 0.09:
             continue
         _, height = at(0, value)
         parts += [_text(x - 6, height + 4, f"{value:g}", size=11, anchor="end")]
     parts += [_line([at(0, rate), at(count - 1, rate)], RATE, width=1, dash="4 3")]
-    parts += [
-        _line([at(i, v) for i, v in enumerate(other)], OTHER),
-        _line([at(i, v) for i, v in enumerate(ours)], OURS),
-    ]
+    for way, color in reversed(list(zip(ways, COLORS, strict=False))):  # the first on top
+        parts += [_line([at(i, value) for i, value in enumerate(way)], color)]
     parts += [
         _text(x, y - 8, f"a sender of {name}", size=13),
         _text(x, y + PANEL_H + 16, "0 s", size=11),
@@ -50,21 +50,24 @@ def _panel(at_xy: tuple[float, float], name: str, rate: float, ours: Sequence[in
     return parts
 
 
-def arrivals_svg(
-    ours: Mapping[str, Sequence[int]], other: Mapping[str, Sequence[int]], rates: Mapping[str, float]
-) -> str:
-    """A panel for each lane, by name: arrivals in each second, ours, the other's, and the rate as a dashed line."""
+def arrivals_svg(ways: Mapping[str, Mapping[str, Sequence[int]]], rates: Mapping[str, float]) -> str:
+    """A panel for each lane: arrivals in each second on each of up to three ways, and the rate as a dashed line.
+
+    Args:
+        ways: By the words of the legend: arrivals in each second, by lane.
+        rates: By lane.
+    """
     rows = (len(rates) + 1) // 2
     width, height = LEFT + 2 * PANEL_W + GAP_X + 24, TOP + rows * (PANEL_H + GAP_Y)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         _text(LEFT, 22, "Messages that arrive at the provider in each second, with a backlog", size=15),
-        _text(LEFT, 42, "this service", color=OURS, size=13),
-        _text(LEFT + 100, 42, "Dramatiq's BucketRateLimiter with retries", color=OTHER, size=13),
-        _text(LEFT + 380, 42, "- - the sender's rate", size=13),
     ]
+    legend = [*zip(ways, COLORS, strict=False), ("- - the sender's rate", INK)]
+    for i, (words, color) in enumerate(legend):
+        parts.append(_text(LEFT + (i % 2) * (PANEL_W + GAP_X), 42 + 18 * (i // 2), words, color=color, size=13))
     for i, (name, rate) in enumerate(rates.items()):
-        x, y = LEFT + (i % 2) * (PANEL_W + GAP_X), TOP + (i // 2) * (PANEL_H + GAP_Y)
-        parts += _panel((x, y), name, rate, ours[name], other[name])
+        corner = (LEFT + (i % 2) * (PANEL_W + GAP_X), TOP + (i // 2) * (PANEL_H + GAP_Y))
+        parts += _panel(corner, name, rate, [series[name] for series in ways.values()])
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -105,9 +105,9 @@ def _sdk_floor(lane: Lane, sender: str, at_least_held: float) -> float:
     return min(at_least_held, 0.95) if sender == "sdk" and lane.rate >= 400 else at_least_held
 
 
-def together(row: str, *, workers: int, sender: str, seconds: float) -> list[Result]:
-    """All four lanes at once."""
-    lanes = short_codes(RATES)
+def together(row: str, *, workers: int, sender: str, seconds: float, rates: Sequence[int] = RATES) -> list[Result]:
+    """Lanes of these rates at once."""
+    lanes = short_codes(rates)
     with running_site(lanes, workers=workers, sender=sender) as site:
         site.fill(backlog(lanes, seconds))
         usage = site.usage()

@@ -80,9 +80,9 @@ def test_results_are_written_with_what_they_ran_on(tmp_path):
     assert '"cores": 2' in (tmp_path / "deep" / "r.json").read_text()
 
 
-def test_the_plot_is_valid_svg_with_both_ways_and_the_rate_in_each_panel():
-    svg = arrivals_svg(
-        {"1/s": [1, 1], "100/s": [100, 99]}, {"1/s": [0, 2], "100/s": [190, 40]}, {"1/s": 1, "100/s": 100}
-    )
-    root = ET.fromstring(svg)
+def test_the_plot_is_valid_svg_with_every_way_and_the_rate_in_each_panel():
+    ours = {"1/s": [1, 1], "100/s": [100, 99]}
+    theirs = {"1/s": [0, 2], "100/s": [190, 40]}
+    root = ET.fromstring(arrivals_svg({"this & that": ours, "theirs": theirs}, {"1/s": 1, "100/s": 100}))
     assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 6
+    assert "this & that" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
