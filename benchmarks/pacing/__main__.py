@@ -37,7 +37,7 @@ class Row:
 ROWS = {
     "together": Row(rows_rates.together, "lanes of 1, 10, 100 and 400/s at once", ("sdk", "bare")),
     "alone": Row(rows_rates.alone, "each of these lanes by itself"),
-    "four": Row(rows_rates.together, "all at once, over four processes", workers=4),
+    "four": Row(rows_rates.together, "all at once, over four processes", ("sdk", "bare"), workers=4),
     "churn": Row(rows_rates.churn, "one process killed, one added, one stopped for 2 s", ("sdk", "bare")),
     "behind": Row(rows_urgent.behind, "200 urgent behind 100,000 bulk on 50/s"),
     "expanding": Row(rows_urgent.beside_expansion, "the same, while 100,000 more are expanded"),
