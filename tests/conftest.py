@@ -113,3 +113,4 @@ def missing() -> Callable[[str], None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--many", default=20_000, type=int, help="recipients in test_many_recipients.py")
+    parser.addoption("--chaos-seed", default=None, type=int, help="seed of test_chaos_short.py; drawn if not given")
