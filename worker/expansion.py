@@ -213,7 +213,7 @@ class _Chunk:
             subject=fields.get("subject"),
             whatsapp=fields.get("whatsapp"),
         )
-        way = route(self._job.sender, self._sender, content)
+        way = route(self._job.sender, self._sender, content, max_parts=self._job.max_parts)
         return _Made(content.to_json().decode(), way.lane) if isinstance(way, Route) else way
 
 

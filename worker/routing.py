@@ -36,15 +36,20 @@ class Refusal:
     title: str
 
 
-def route(name: str, sender: Sender, content: Content) -> Route | Refusal:
-    """The lane for ``content`` from the sender ``name``, whoever the recipient is."""
+def route(name: str, sender: Sender, content: Content, *, max_parts: int | None = None) -> Route | Refusal:
+    """The lane for ``content`` from the sender ``name``, whoever the recipient is.
+
+    Args:
+        max_parts: The job type's own limit of segments, at most the provider's.
+    """
     has_media = bool(content.media_urls)
     if has_media and not sender.rules.takes_media:
         return Refusal("content", short_title(f"{sender.channel} carries no media: choose another sender"))
     if content.text and sender.rules.has_segments and not has_media:
         parts = segments.count(content.text, short_code=sender.channel == "short_code").parts
-        if parts > MAX_PARTS:
-            return Refusal("parts", short_title(f"{parts} segments, at most {MAX_PARTS} can go: shorten the text"))
+        most = min(max_parts or MAX_PARTS, MAX_PARTS)
+        if parts > most:
+            return Refusal("parts", short_title(f"{parts} segments, at most {most} may go: shorten the text"))
     return Route(f"{name}.mms" if has_media and sender.rules.has_mms_lane else name)
 
 

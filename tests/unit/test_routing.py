@@ -103,6 +103,14 @@ def test_ten_segments_go_and_eleven_are_refused(config: Config, longest: str, na
     assert "11 segments" in refused.title
 
 
+def test_a_job_type_may_allow_fewer_segments(config: Config) -> None:
+    sender = config.senders["long"]
+    assert route("long", sender, Content(text="a" * 306), max_parts=2) == Route("long")
+    refused = route("long", sender, Content(text="a" * 307), max_parts=2)
+    assert isinstance(refused, Refusal)
+    assert refused.title == "3 segments, at most 2 may go: shorten the text"
+
+
 @pytest.mark.parametrize("name", ["long", "family"])
 def test_the_text_of_an_mms_has_no_segments(config: Config, name: str) -> None:
     assert isinstance(route(name, config.senders[name], Content(text="ж" * 2000, media_urls=MEDIA)), Route)

@@ -317,7 +317,7 @@ NOT_YET_EXAMPLES = {
     "holidays": 'holidays = "US-FL"',
     "preset": 'preset = "us-fl"',
     "frequency": 'frequency = { group = "m", limit = 3, per = "24h" }',
-    "max_parts": "max_parts = 2",
+    "callback_url": 'callback_url = "https://example.com/hook"',
 }
 
 
