@@ -11,6 +11,7 @@ from worker.terminal import AsJson, Exit, Failure, pace, print_json, print_table
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
+    from worker.pacing.explain import Bucket, Explanation
     from worker.pacing.lanes import LaneView
     from worker.settings import Settings
 
@@ -19,14 +20,24 @@ Sender = Annotated[str, typer.Argument(metavar="SENDER", help="A sender of notif
 
 
 @app.callback(invoke_without_command=True)
-def show(context: typer.Context, as_json: AsJson = False) -> None:
+def show(
+    context: typer.Context,
+    explain: Annotated[
+        str | None, typer.Option(metavar="SENDER", help="Say which limit rules a sender, and when its backlog is gone.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every lane: backlog, rate, and what holds it."""
     if context.invoked_subcommand is not None:
         return
     from worker.pacing.lanes import read_lanes
 
     settings = cli_settings()
-    _show(read_lanes(open_ledger(settings)), settings, as_json=as_json)
+    ledger = open_ledger(settings)
+    if explain is not None:
+        _explain(explain, ledger, as_json=as_json)
+    else:
+        _show(read_lanes(ledger), settings, as_json=as_json)
 
 
 @app.command()
@@ -62,6 +73,51 @@ def rate(
         remedy = (wrong.context or {}).get("remedy") or "write 20/s, 60/min or 500/h"
         raise Failure(f'the rate "{value}" {wrong.message()}: {remedy}', Exit.USAGE) from None
     _change(sender, "rate", interval, as_json=as_json)
+
+
+def _explain(sender: str, ledger: Ledger, *, as_json: bool) -> None:
+    from worker.pacing.explain import read_explanations
+
+    _lanes_of(sender, ledger)  # an unknown sender is an error with the nearest name
+    rows = [_explained(explanation) for explanation in read_explanations(ledger, sender)]
+    if as_json:
+        print_json({"lanes": rows})
+        return
+    for row in rows:
+        print(f"{row['lane']}: {row['words']}; {row['waiting']:,} waiting, {_gone(row)}")
+        table = [
+            [b["name"], b["meaning"], b["rate"], "rules" if b["name"] == row["rules"] else "", b["why"]]
+            for b in row["buckets"]
+        ]
+        print_table(["bucket", "what it is", ">rate", "", "held"], table)
+
+
+def _gone(row: dict[str, Any]) -> str:
+    if not row["waiting"]:
+        return "nothing to wait for"
+    return f"gone by {row['done_at']}" if row["done_at"] else "not gone by itself"
+
+
+def _explained(explanation: Explanation) -> dict[str, Any]:
+    from worker.web.presenting import rfc3339
+
+    def rate(bucket: Bucket) -> str:
+        if bucket.interval_us is None:
+            return f"{bucket.used:,} of {bucket.cap:,} today"
+        return pace(1_000_000 / max(bucket.interval_us, 1))
+
+    buckets = [
+        {"name": b.name, "meaning": b.meaning, "rate": rate(b), "why": b.why if b.held_until_us > 0 else ""}
+        for b in explanation.buckets
+    ]
+    return {
+        "lane": explanation.lane.name,
+        "words": explanation.words,
+        "rules": explanation.rules.name,
+        "waiting": sum(explanation.lane.backlog.values()),
+        "done_at": rfc3339(explanation.done_us) if explanation.done_us else None,
+        "buckets": buckets,
+    }
 
 
 def _change(sender: str, what: Literal["pause", "resume", "rate"], value: str | int, *, as_json: bool) -> None:
