@@ -120,5 +120,5 @@ if tonumber(following) >= tonumber(n.nch) then
   call('DEL', P .. 'rq:' .. id, P .. 'r:' .. id)
   return { 'done', queued, ended }
 end
-call('ZADD', P .. 'timers', 'XX', NOW + 10000000, 'n' .. id)
+call('ZADD', P .. 'timers', 'XX', int(NOW + 10000000), 'n' .. id)
 return { 'more', queued, ended, following }

@@ -25,7 +25,7 @@ local function place(lane, at, score)
     call('ZADD', P .. 'due', int(score), 'l:' .. lane)
   else
     local tail = call('ZRANGE', P .. 'w:' .. at, -1, -1, 'WITHSCORES')
-    call('ZADD', P .. 'w:' .. at, num(tail[2], 0) + 1, 'l:' .. lane)
+    call('ZADD', P .. 'w:' .. at, int(num(tail[2], 0) + 1), 'l:' .. lane)
     local b = bucket(at)
     b.waiters = call('ZCARD', P .. 'w:' .. at)
     if b.waiters == 1 then call('ZADD', P .. 'due', int(math.max(free_at(b), NOW + LO + 1)), 'b:' .. at) end

@@ -3,7 +3,7 @@
 -- ARGV: batch id, body (JSON list).   Returns now us. Idempotent by batch id.
 local batch = ARGV[1]
 if call('SET', P .. 'rx:' .. batch, ARGV[2], 'NX') then
-  call('ZADD', P .. 'rx', NOW, batch)
-  call('ZADD', P .. 'timers', NOW + 10000000, 'r' .. batch)
+  call('ZADD', P .. 'rx', int(NOW), batch)
+  call('ZADD', P .. 'timers', int(NOW + 10000000), 'r' .. batch)
 end
 return int(NOW)

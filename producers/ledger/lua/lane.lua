@@ -20,7 +20,7 @@ else
   call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)),
     'tat', int(math.min(tat, NOW + math.max(0, tat - NOW) * new / math.max(t, 1))))
   local at = call('HGET', lk, 'at')
-  if at == 'due' then call('ZADD', P .. 'due', NOW, 'l:' .. lane) end
+  if at == 'due' then call('ZADD', P .. 'due', int(NOW), 'l:' .. lane) end
 end
 ring('send')
 return 1

@@ -35,8 +35,8 @@ else
   call('HSET', P .. 'n:' .. id, unpack(fields))
   call('SET', P .. 'rq:' .. id, content)
   for i = 12, #ARGV do call('RPUSH', P .. 'r:' .. id, ARGV[i]) end
-  call('ZADD', P .. 'timers', until_us, 'e' .. id)
+  call('ZADD', P .. 'timers', int(until_us), 'e' .. id)
 end
 if extras ~= '' then call('SET', P .. 'x:' .. id, extras) end
-call('ZADD', P .. 'timers', NOW + 10000000, 'n' .. id)
+call('ZADD', P .. 'timers', int(NOW + 10000000), 'n' .. id)
 return { 'created', int(NOW), total }

@@ -13,7 +13,7 @@ local function arm(lane, class)
     if class == 0 then -- urgent: to the front of those that wait for this bucket
       local w = P .. 'w:' .. at
       local head = call('ZRANGE', w, 0, 0, 'WITHSCORES')
-      call('ZADD', w, num(head[2], 1) - 1, 'l:' .. lane)
+      call('ZADD', w, int(num(head[2], 1) - 1), 'l:' .. lane)
     end
     return
   end
@@ -36,12 +36,12 @@ local function put_all(lane, class, flow, mids, front)
   if not front then
     local flows, turn = P .. 'f:' .. lane .. ':' .. class, tag
     tag = math.max(turn, num(call('ZSCORE', flows, flow), 0))
-    call('ZADD', flows, tag + #mids, flow)
-    call('ZREMRANGEBYSCORE', flows, '-inf', turn)
+    call('ZADD', flows, int(tag + #mids), flow)
+    call('ZREMRANGEBYSCORE', flows, '-inf', int(turn))
   end
   local entries = {}
   for i, mid in ipairs(mids) do
-    entries[2 * i - 1] = front and tag or tag + i
+    entries[2 * i - 1] = int(front and tag or tag + i)
     entries[2 * i] = mid
   end
   call('ZADD', P .. 'q:' .. lane .. ':' .. class, unpack(entries))

@@ -21,7 +21,7 @@ local MOVES = {
 
 local function event(kind, mid, rec, state)
   call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', kind, 'm', mid, 's', state,
-    'v', tostring(rec.v or 1), 't', int(NOW))
+    'v', rec.v or '1', 't', int(NOW))
 end
 
 -- A notification of many: its counts, added up over the call and written by `settle_counts`, which every script that
@@ -99,7 +99,7 @@ local function move(mid, rec, to, why, at, more)
   end
   rec.tl = with_step(rec, to, why)
   rec.s = to
-  rec.v = num(rec.v, 1) + 1
+  rec.v = int(num(rec.v, 1) + 1) -- as text: a number given to a command is printed with 17 digits, which costs more than the command
   call('HSET', mkey(mid), 's', to, 'v', rec.v, 'tl', rec.tl, unpack(more or {}))
   if from == 'Q' and to ~= 'S' then call('ZREM', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) end
   if at then
