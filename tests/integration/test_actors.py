@@ -122,8 +122,13 @@ def accepted(ledger: Ledger, config: Config, notifier: Notifier, provider_id: st
     ticket = notifier.enqueue("notice", to="+13125550100", text="hello")
     expand(ticket.id, None, ledger=ledger, config=config, point=Points())
     message = f"{ticket.id}-0"
-    ledger.run(calls.receipt("", [calls.Fact(ref=message, provider_id=provider_id, state="A")]))
+    hand_over(ledger, message, provider_id)
     return message
+
+
+def hand_over(ledger: Ledger, message: str, provider_id: str) -> None:
+    answer = calls.Finish(message=message, token="t", outcome="accepted", provider_id=provider_id)
+    ledger.run(calls.finish("0" * 32, [answer]))
 
 
 def state(ledger: Ledger, message: str) -> str | None:
@@ -347,7 +352,7 @@ def test_a_group_keeps_a_state_per_member(published: Ledger, config: Config, not
     ticket = notifier.enqueue("family", to=people, text="dinner")
     expand(ticket.id, None, ledger=published, config=config, point=Points())
     message = f"{ticket.id}-0"
-    published.run(calls.receipt("", [calls.Fact(ref=message, provider_id=PID, state="A")]))
+    hand_over(published, message, PID)
     to = [{"phone_number": people[1], "status": "delivery_failed"}]
     events = [receipt_event(message, "delivered"), receipt_event(message, "", to=to)]
     published.run(calls.hear("b1", compact_json(events)))
@@ -448,7 +453,7 @@ def test_pointers_reach_their_actors(
     wait_until(lambda: counts() == {"queued": 450})
     pointers = Pointers(published.redis, published.namespace)
     message = f"{many.id}-0"
-    published.run(calls.receipt("", [calls.Fact(ref=message, provider_id=PID, state="A")]))
+    hand_over(published, message, PID)
     published.run(calls.hear("b1", compact_json([receipt_event(message, "sent")])))
     pointers.reconcile("b1")
     wait_until(lambda: not published.redis.exists(published.key("rx:b1")))

@@ -444,6 +444,38 @@ def test_two_provider_ids_for_one_message_are_counted_and_shown(ledger: Ledger) 
     assert state(ledger, mid) == "delivered"
 
 
+@pytest.mark.parametrize("waits", ["queued", "scheduled"])
+def test_a_receipt_for_what_never_left_ends_nothing(ledger: Ledger, clock: Any, waits: str) -> None:
+    """It is somebody else's with our reference, such as that of a second installation with the same keys."""
+    mid = queue(ledger)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "not_sent", why="late", delay_us=1_000_000 if waits == "scheduled" else 0)
+    assert ledger.run(calls.receipt("", [Fact(ref=mid, provider_id="another", state="D")])) == ["odd"]
+    assert state(ledger, mid) == waits
+    pass_time(ledger, clock, 2)
+    assert [t.message for t in take_now(ledger)] == [mid]
+
+
+def test_a_receipt_of_an_earlier_request_ends_what_waits_for_its_next(ledger: Ledger, clock: Any) -> None:
+    taken = uncertain(ledger)
+    pass_time(ledger, clock, 8)
+    assert state(ledger, taken.message) == "queued"
+    assert ledger.run(calls.receipt("", [Fact(ref=taken.message, provider_id="one", state="D")])) == ["applied"]
+    assert take_now(ledger) == []
+
+
+def test_an_id_for_each_member_of_a_group_is_no_second_message(ledger: Ledger) -> None:
+    mid = queue(ledger, to="+13125550100,+13125550101")
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted", provider_id="group")
+    for number, pid in (("+13125550100", "first"), ("+13125550101", "second")):
+        fact = Fact(ref=mid, provider_id=pid, state="D", to=[(number, "D")])
+        assert ledger.run(calls.receipt("", [fact]))[0] in ("known", "applied")
+    assert ledger.redis.hget(ledger.key("counts"), "doubled") is None
+    assert state(ledger, mid) == "delivered"
+    assert ledger.run(calls.receipt("", [Fact(ref=None, provider_id="first", state="D")])) == ["known"], "found by it"
+
+
 def test_a_correction_moves_a_final_message_up_only(ledger: Ledger) -> None:
     mid = queue(ledger)
     (taken,) = take_now(ledger)
@@ -503,6 +535,19 @@ def test_a_careful_job_type_gives_up_instead_of_sending_again(ledger: Ledger, cl
     taken = uncertain(ledger, job_type="careful")
     pass_time(ledger, clock, 12)
     seen = view(ledger, taken.message)
+    assert (seen.state, seen.timeline[-1].reason) == ("unconfirmed", "give_up")
+
+
+def test_a_careful_job_type_does_not_ask_again_while_the_first_request_is_being_worked_on(
+    ledger: Ledger, clock: Any
+) -> None:
+    mid = queue(ledger, job_type="careful")
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "conflict", why="10036", delay_us=1_000_000)
+    for _ in range(12):
+        pass_time(ledger, clock, 1)
+        assert take_now(ledger) == []
+    seen = view(ledger, mid)
     assert (seen.state, seen.timeline[-1].reason) == ("unconfirmed", "give_up")
 
 

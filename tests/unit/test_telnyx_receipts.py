@@ -104,7 +104,7 @@ def test_the_ledger_gets_letters_and_nothing_that_is_unknown() -> None:
         "er": ["w", "40008", "Undeliverable"],
     }
     bare = fact_of({"data": {"event_type": "message.queued", "payload": {"id": "m-1"}}})
-    assert to_ledger(bare) == {"pid": "m-1"}
+    assert to_ledger(bare) == {"pid": "m-1", "st": "A"}, "whatever Telnyx reports on, it has"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,19 @@ def test_the_reference_comes_from_the_signed_body() -> None:
 )
 def test_a_reference_that_could_be_no_id_of_ours_is_none(url: Any) -> None:
     assert fact_of(event(payload={"webhook_url": url}, delivered_to=None))["ref"] is None
+
+
+@pytest.mark.parametrize(
+    "id", ["", "x" * 101, "../phone_numbers", "a/b", "a?b", "a,b", "a b", ".", "a\u0000b", "\ud800"]
+)
+def test_what_can_be_no_id_is_none(id: str) -> None:
+    fact = fact_of(event(payload={"id": id}))
+    assert fact["pid"] is None
+    assert fact["ref"] == REF, "it is applied all the same"
+
+
+def test_a_sender_of_absurd_length_is_cut() -> None:
+    assert len(fact_of(event(payload={"from": "7" * 100_000}))["from"] or "") <= 64
 
 
 def test_a_finalized_event_of_a_group_counts_each_member_by_itself() -> None:

@@ -16,9 +16,18 @@ from typing import Any, Final, Literal, TypedDict
 from urllib.parse import parse_qs, urlsplit
 
 from worker.telnyx.errors import clean_title, effective_code
-from worker.telnyx.shapes import as_dict, as_int, as_list, as_number, as_text, member_statuses, members, micros
+from worker.telnyx.shapes import as_dict, as_id, as_int, as_list, as_number, as_text, member_statuses, members, micros
 
-__all__ = ["Fact", "Letter", "fact_from_group", "fact_from_message", "fact_from_receipt", "rank_of", "to_ledger"]
+__all__ = [
+    "Fact",
+    "Letter",
+    "fact_from_group",
+    "fact_from_message",
+    "fact_from_receipt",
+    "rank_of",
+    "ref_in",
+    "to_ledger",
+]
 
 Letter = Literal["A", "T", "X", "F", "D"]  # accepted, sent, unconfirmed, failed, delivered: as the ledger abbreviates
 
@@ -62,6 +71,7 @@ _LETTERS: Final[dict[str, Letter]] = {
 }
 # A group is as far as its slowest member; when all are done, one failure is what a person should see.
 _GROUP_ORDER: Final = "ATFXD"
+SENDER_MAX_CHARS: Final = 64  # a longer value would quadruple the record
 _REF = re.compile(r"[0-9A-Za-z_-]{1,64}")  # becomes part of a key, so nothing else may pass
 _POINTER = re.compile(r"/to/(\d{1,3})(?:/|$)")
 
@@ -75,7 +85,7 @@ def fact_from_receipt(data: dict[str, Any], meta: dict[str, Any]) -> Fact:
     """The fact in an outbound ``message.*`` event: ``data`` and ``meta`` of its signed body."""
     payload = as_dict(data.get("payload"))
     event_type = as_text(data.get("event_type")) or ""
-    fact = _fact(payload, ref=_ref(payload.get("webhook_url")) or _ref(meta.get("delivered_to")))
+    fact = _fact(payload, ref=ref_in(payload.get("webhook_url")) or ref_in(meta.get("delivered_to")))
     fact["final"] = event_type == "message.finalized"
     fact["at"] = micros(data.get("occurred_at"))
     fact["event"] = as_text(data.get("id"))
@@ -87,7 +97,7 @@ def fact_from_receipt(data: dict[str, Any], meta: dict[str, Any]) -> Fact:
 
 def fact_from_message(data: dict[str, Any], *, now_us: int) -> Fact:
     """The fact in a message as Telnyx returns it when asked."""
-    fact = _fact(data, ref=_ref(data.get("webhook_url")))
+    fact = _fact(data, ref=ref_in(data.get("webhook_url")))
     fact["final"] = bool(data.get("completed_at"))
     fact["at"] = now_us
     return fact
@@ -122,7 +132,8 @@ def fact_from_group(rows: Iterable[dict[str, Any]], *, provider_id: str, now_us:
 def to_ledger(fact: Fact) -> dict[str, Any]:
     """The same fact as the ledger's script takes it; what is unknown is absent."""
     errors = fact["errors"]
-    letter = rank_of(fact["status"], final=fact["final"]) if fact["status"] or fact["final"] else None
+    # What Telnyx reports on, it has: without a status it is accepted.
+    letter = rank_of(fact["status"], final=fact["final"]) if fact["status"] or fact["final"] else "A"
     given = {
         "ref": fact["ref"],
         "pid": fact["pid"],
@@ -142,14 +153,14 @@ def _fact(payload: dict[str, Any], *, ref: str | None) -> Fact:
     final = bool(payload.get("completed_at"))
     return {
         "ref": ref,
-        "pid": as_text(payload.get("id")) or None,
+        "pid": as_id(payload.get("id")),
         "status": _overall(to, final=final) or (as_text(payload.get("status")) or ""),
         "to": to,
         "final": final,
         "errors": _errors(payload),
         "parts": as_int(payload.get("parts")),
         "cost": _cost(payload.get("cost")),
-        "from": as_number(payload.get("from")),
+        "from": (as_number(payload.get("from")) or "")[:SENDER_MAX_CHARS] or None,
         "at": 0,
         "event": None,
         "read": any(status == "read" for _, status in to),
@@ -189,7 +200,8 @@ def _cost(value: Any) -> str | None:
     return f"{amount} {as_text(value.get('currency')) or ''}".strip() if amount else None
 
 
-def _ref(url: Any) -> str | None:
+def ref_in(url: Any) -> str | None:
+    """Our message id in a ``webhook_url`` of ours, None in any other."""
     text = as_text(url)
     if not text:
         return None

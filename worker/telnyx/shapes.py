@@ -6,13 +6,28 @@ Every function takes any JSON value and never raises. Strings lose lone surrogat
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["as_dict", "as_float", "as_int", "as_list", "as_number", "as_text", "member_statuses", "members", "micros"]
+__all__ = [
+    "as_dict",
+    "as_float",
+    "as_id",
+    "as_int",
+    "as_list",
+    "as_number",
+    "as_text",
+    "member_statuses",
+    "members",
+    "micros",
+]
 
 MAX_INT = 2**53  # above it, JSON numbers are not exact in Lua
+# A provider's id becomes part of a key, of a list with commas, and of the URL of a poll. Telnyx's are uuids.
+_ID = re.compile(r"(?!\.)[!-~]{1,100}")
+_NOT_IN_ID = frozenset("/?#%,")
 
 
 def as_text(value: Any) -> str | None:
@@ -22,6 +37,12 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return str(value)
+
+
+def as_id(value: Any) -> str | None:
+    """The id of a message, None for what can be none."""
+    text = as_text(value)
+    return text if text and _ID.fullmatch(text) and not _NOT_IN_ID & set(text) else None
 
 
 def as_int(value: Any) -> int | None:

@@ -254,6 +254,8 @@ def test_a_rejected_message_tells_why(web: Web, ledger: Ledger) -> None:
 def test_a_provider_s_code_without_words_gets_plain_ones(web: Web, ledger: Ledger) -> None:
     made = _enqueue(web, NOTICE)
     ledger.run(calls.admit(made["id"], None, "", [calls.Admission(to=PERSON, lane="local")]))
+    answer = calls.Finish(message=f"{made['id']}-0", token="t", outcome="accepted", provider_id="p1")
+    ledger.run(calls.finish("0" * 32, [answer]))
     fact = calls.Fact(
         ref=f"{made['id']}-0", provider_id="p1", state="F", raw="delivery_failed", error=("w", "40008", "")
     )

@@ -49,7 +49,9 @@ end
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
 -- fact moves), "duplicate" (a second provider id: the message left twice).
 local function apply(mid, rec, fact)
-  if rec.s == 'N' then return 'odd' end -- nothing of it can have left: somebody else's receipt with our reference
+  -- Nothing of it can have left: somebody else's receipt with our reference.
+  local never_left = WAITING[rec.s] and not rec.mb and num(rec.an, 0) < 1
+  if rec.s == 'N' or (never_left and not fact.handed_over) then return 'odd' end
   local more = {}
   local function set(field, value)
     if value and value ~= '' and rec[field] ~= value then
@@ -64,13 +66,15 @@ local function apply(mid, rec, fact)
       set('pid', fact.pid)
       index(fact.pid, mid)
     else
-      word = 'duplicate'
+      word = rec.gr and word or 'duplicate' -- the members of a group may have ids of their own
       local others = rec.p2 or ''
       if not string.find(others, fact.pid, 1, true) and #others < 200 then
         set('p2', others == '' and fact.pid or (others .. ',' .. fact.pid))
         index(fact.pid, mid)
-        call('HINCRBY', P .. 'counts', 'doubled', 1)
-        event('message.duplicate', mid, rec, rec.s)
+        if not rec.gr then
+          call('HINCRBY', P .. 'counts', 'doubled', 1)
+          event('message.duplicate', mid, rec, rec.s)
+        end
       end
     end
   end
