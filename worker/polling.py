@@ -5,7 +5,7 @@ each with a test named after it:
 
 - At most ``IN_FLIGHT`` questions are open at once, and at most ``PER_SECOND`` are begun in a second.
 - What waits is bounded: beyond it, the ledger's timer asks for the message again.
-- A question without a clear answer says nothing about its message, and never ends it.
+- A question without a clear answer says nothing about its message, and never ends it; nor does an answer about another.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from worker.reconciliation import ledger_fact
 from worker.telnyx.outcomes import NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from worker.telnyx.facts import Fact
     from worker.telnyx.gateway import Facts
 
 IN_FLIGHT = 32
@@ -95,8 +96,10 @@ class Poller:
                 self._pause(answer)
             elif isinstance(answer, NotFound):
                 log.info("poll_found_nothing", message_id=message, code=answer.code)
+            elif not _is_about(answer.fact, message, provider_id):
+                log.error("poll_answered_about_another", message_id=message)
             else:
-                # Telnyx was asked by its own id, and the ledger by ours: both are known, whatever the answer repeats.
+                # Telnyx was asked by its own id, and the ledger by ours: both are known, what the answer leaves out.
                 await self._record(ledger_fact({**answer.fact, "ref": message, "pid": provider_id}, "p"))
         except RedisError as exc:
             log.warning("ledger_away", job="poll", error=type(exc).__name__, message_id=message)
@@ -111,3 +114,10 @@ class Poller:
             self._next_at = max(self._next_at, self._clock() + min(answer.retry_after_s, PAUSE_MOST_S))
         say = log.error if answer.alert else log.info
         say("poll_unanswered", reason=answer.reason, retry_after_s=answer.retry_after_s)
+
+
+def _is_about(fact: Fact, message: str, provider_id: str) -> bool:
+    """Whether an answer speaks of the message that was asked about; a proxy may mix answers up. Ours is the surer id."""
+    if fact["ref"] is not None:
+        return fact["ref"] == message
+    return fact["pid"] in (None, provider_id)

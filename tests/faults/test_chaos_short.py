@@ -30,11 +30,11 @@ KILLED_WORKERS = 6
 
 
 @pytest.fixture
-def seed(request: pytest.FixtureRequest) -> Iterator[int]:
+def seed(request: pytest.FixtureRequest) -> int:
     given: int | None = request.config.getoption("--chaos-seed")
     drawn = random.SystemRandom().randrange(1_000_000) if given is None else given
     print(f"run it again with --chaos-seed={drawn}")  # shown if the test fails
-    yield drawn
+    return drawn
 
 
 @dataclass
@@ -100,13 +100,13 @@ class Chaos:
         self.web = self.service.start_web()
         self.trees = [self._start_tree(), self._start_tree()]
         for tree in self.trees:
-            wait_until(lambda tree=tree: self._booted(tree), what="a tree to boot", child=tree)  # type: ignore[misc]
+            wait_until(lambda tree=tree: self._booted(tree), what="a tree to boot", child=tree)
 
     def end(self) -> None:
         """Everything that lives ends in good order."""
         for child in [*self.trees, self.web]:
             if child is not None:
-                wait_until(lambda child=child: child is self.web or self._booted(child), what="a tree to boot")  # type: ignore[misc]
+                wait_until(lambda child=child: child is self.web or self._booted(child), what="a tree to boot")
                 assert terminate(child) == 0, child.tail(30)
 
     def _start_tree(self) -> Child:

@@ -143,9 +143,7 @@ class Telnyx:
         self.asked_at: list[float] = []
         self.open = self.most_open = 0
         self.facts: list[calls.Fact] = []
-        self.answer: Any = Facts(
-            fact_from_message({"id": PID, "to": [{"phone_number": "+13125550100", "status": "delivered"}]}, now_us=1)
-        )
+        self.answer: Any = None  # None: delivered
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -157,6 +155,9 @@ class Telnyx:
         self.open -= 1
         if isinstance(self.answer, Exception):
             raise self.answer
+        if self.answer is None:
+            data = {"id": provider_id, "to": [{"phone_number": "+13125550100", "status": "delivered"}]}
+            return Facts(fact_from_message(data, now_us=1))
         return self.answer
 
     async def record(self, fact: calls.Fact) -> None:
@@ -184,6 +185,18 @@ def test_a_poll_becomes_a_fact_of_the_message_that_was_asked_about() -> None:
 
     fact = asyncio.run(scenario()).facts[0]
     assert (fact.ref, fact.provider_id, fact.state) == (REF, PID, "D")
+
+
+@pytest.mark.parametrize("wrong", [{"id": "another"}, {"webhook_url": "https://a.test/webhooks/telnyx?ref=n-9"}])
+def test_an_answer_about_another_message_says_nothing_about_the_one_that_was_asked_about(wrong: dict[str, str]) -> None:
+    async def scenario() -> Telnyx:
+        telnyx = Telnyx()
+        data = {"id": PID, "to": [{"phone_number": "+13125550100", "status": "delivered"}], **wrong}
+        telnyx.answer = Facts(fact_from_message(data, now_us=1))
+        await telnyx.poller().poll([(REF, PID)])
+        return telnyx
+
+    assert asyncio.run(scenario()).facts == []
 
 
 def test_polls_keep_their_rate_over_all_jobs() -> None:

@@ -29,6 +29,13 @@ def test_what_may_have_left_is_never_recorded_as_not_sent(kind: Kind) -> None:
     assert finish(kind).outcome == kind
 
 
+def test_a_key_that_telnyx_knows_with_other_bytes_ends_the_resends() -> None:
+    """Recorded as refused, of a message that may be out: the ledger makes it unconfirmed, and nobody asks again."""
+    again = TAKEN._replace(attempt=2, may_be_out=True)
+    assert finish("uncertain", taken=again, note="key_reused").outcome == "rejected"
+    assert finish("uncertain", taken=TAKEN, note="key_reused").outcome == "uncertain"
+
+
 def test_an_accepted_message_brings_its_id_state_and_number() -> None:
     result = finish(
         "accepted", provider_id="p1", provider_status={"+13125550001": "queued"}, from_number="12345", parts=2

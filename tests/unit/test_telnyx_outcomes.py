@@ -32,6 +32,27 @@ def test_any_answer_gets_a_verdict_and_only_an_id_is_acceptance(status: int, bod
         assert outcome.kind in {"accepted", "uncertain"}
 
 
+MINE, OTHERS = "https://a.test/webhooks/telnyx?ref=n-0", "https://a.test/webhooks/telnyx?ref=n-1"
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [(MINE, "accepted"), (None, "accepted"), ("https://profile.test/", "accepted"), (OTHERS, "uncertain")],
+)
+def test_an_answer_about_another_message_is_no_acceptance(url: str | None, kind: str) -> None:
+    """A proxy that mixes up answers: the id in it is another message's."""
+    body = json.dumps({"data": {"id": "p-1", "webhook_url": url}}).encode()
+    outcome = from_response(200, {}, body, channel="long_code", is_resend=False, now_s=NOW_S, ref="n-0")
+    assert outcome.kind == kind
+    if kind == "uncertain":
+        assert outcome.reason == "foreign_answer"
+
+
+@pytest.mark.parametrize("id", ["x" * 101, "../phone_numbers", "a/b", "a b"])
+def test_an_answer_with_what_can_be_no_id_is_uncertain(id: str) -> None:
+    assert judge(200, {"data": {"id": id}}).reason == "no_id"
+
+
 def test_from_may_be_a_plain_string_and_a_group_has_several_statuses() -> None:
     to = [
         {"phone_number": "+13125550101", "status": "queued"},

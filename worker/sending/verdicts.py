@@ -12,6 +12,7 @@ message's tries. Invariants, each with a test named after it:
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from producers.ledger.calls import Finish, Taken
 from worker.telnyx.facts import rank_of
@@ -40,6 +41,10 @@ def to_finish(taken: Taken, outcome: Outcome, *, streak: int = 0, rng: random.Ra
     kind = outcome.kind
     if kind == "accepted":
         return _accepted(taken, outcome)
+    if kind == "uncertain" and taken.may_be_out and outcome.note == "key_reused":
+        # Telnyx has this key with other bytes: a resend would be refused each time. The ledger makes what may be out and
+        # gets no more tries unconfirmed.
+        return _finish(taken, replace(outcome, kind="rejected"))
     if kind in ("uncertain", "not_sent"):
         delay_s = _connect_delay_s(streak, rng) if kind == "not_sent" else 0.0
         hold_s = STREAK_HOLD_S if streak >= STREAK else 0.0

@@ -156,6 +156,7 @@ class Gateway:
             channel=request.channel,
             is_resend=is_resend,
             now_s=time.time(),
+            ref=request.key,
         )
 
     async def retrieve(self, provider_id: str) -> Facts | NotFound | Unavailable:

@@ -2,7 +2,7 @@
 
 The question behind every line: can the person have got a text? Invariants, each with a test named after it:
 
-- ``accepted`` needs an id from a 2xx answer; a 2xx without one is ``uncertain``.
+- ``accepted`` needs an id from a 2xx answer; a 2xx without one, or about another message, is ``uncertain``.
 - ``not_sent`` is said only where no connection existed, so no byte can have left.
 - Everything unclear after that is ``uncertain``.
 - No body, no full number and no key stands in an outcome.
@@ -19,7 +19,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from worker.telnyx.errors import Class, Reset, Scope, Verdict, classify, clean_title, effective_code
-from worker.telnyx.shapes import as_float, as_int, as_number, as_text, member_statuses
+from worker.telnyx.facts import ref_in
+from worker.telnyx.shapes import as_float, as_id, as_int, as_number, as_text, member_statuses
 
 __all__ = [
     "Kind",
@@ -113,12 +114,22 @@ def uncertain(reason: str, http_status: int | None = None) -> Outcome:
 
 
 def from_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, channel: str, is_resend: bool, now_s: float
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    channel: str,
+    is_resend: bool,
+    now_s: float,
+    ref: str | None = None,
 ) -> Outcome:
-    """Judge an answer that arrived whole. ``headers`` must find names whatever their case."""
+    """Judge an answer that arrived whole. ``headers`` must find names whatever their case.
+
+    ``ref`` is the reference in the request's ``webhook_url``: an answer that repeats another one is no answer to it.
+    """
     payload = parse_json(body)
     if 200 <= status < 300:
-        return _from_success(status, headers, payload)
+        return _from_success(status, headers, payload, ref)
     code, title = _leading_error(payload)
     verdict = classify(
         "send", code, title=title, status=status, channel=channel, is_resend=is_resend, now_s=now_s, keyed=True
@@ -177,13 +188,15 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return min(max(reset - now_s if reset > _UNIX_TIME_FROM else reset, 0.0), MAX_RETRY_AFTER_S)
 
 
-def _from_success(status: int, headers: Mapping[str, str], payload: Any) -> Outcome:
+def _from_success(status: int, headers: Mapping[str, str], payload: Any, ref: str | None) -> Outcome:
     if not isinstance(payload, dict):
         return uncertain("unreadable", status)
     data = payload.get("data")
-    provider_id = as_text(data.get("id")) if isinstance(data, dict) else None
+    provider_id = as_id(data.get("id")) if isinstance(data, dict) else None
     if not isinstance(data, dict) or not provider_id:
         return uncertain("no_id", status)
+    if ref and ref_in(data.get("webhook_url")) not in (None, ref):
+        return uncertain("foreign_answer", status)
     code, title = _leading_error(data)
     return Outcome(
         kind="accepted",
