@@ -32,10 +32,12 @@ def _end_before_start(_signal: int, _frame: object) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from worker.commands.app import make_app
-    from worker.commands.failures import as_failure
-    from worker.terminal import Failure, show_failure
-
+    try:
+        from worker.commands.app import make_app
+        from worker.commands.failures import as_failure
+        from worker.terminal import Failure, show_failure
+    except ModuleNotFoundError as missing:
+        return _without_extras(missing)
     try:
         made = make_app()(args=arguments, prog_name="notify", standalone_mode=True)
     except SystemExit as leaving:
@@ -48,6 +50,18 @@ def _run(arguments: list[str]) -> int:
         show_failure(failure, as_json="--json" in arguments)
         return int(failure.code)
     return made if isinstance(made, int) else 0
+
+
+def _without_extras(missing: ModuleNotFoundError) -> int:
+    """What an app that only enqueues has installed is enough for ``producers``, and not for this command."""
+    if (missing.name or "worker").split(".")[0] in {"worker", "producers"}:
+        raise missing  # a part of ours is gone: no extra brings it back
+    print(
+        f"notify: the package `{missing.name}` is missing, for only what apps need to enqueue is installed: "
+        "pip install 'notification-worker[worker,web]' for the service, or 'notification-worker[demo]' to try it",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def _code_of(leaving: SystemExit) -> int:

@@ -11,15 +11,19 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
+
+from producers.ledger.connection import server_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 160  # columns where the output is no terminal: nothing is cut off for a program that reads tables
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+__all__ = ["AsJson", "Exit", "Failure", "console", "pace", "print_json", "print_table", "server_of", "show_failure"]
 
 
 class Exit(IntEnum):
@@ -82,12 +86,3 @@ def pace(per_s: float | None) -> str:
         if per_s * seconds >= 1:
             return f"{per_s * seconds:.4g}/{unit}"
     return f"{per_s * 3600:.3g}/h"
-
-
-def server_of(redis_url: str) -> str:
-    """Host and port of a URL, without what may be secret."""
-    try:
-        parts = urlsplit(redis_url)
-        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
-    except ValueError:
-        return "the server"

@@ -65,6 +65,45 @@ def test_a_process_without_settings_is_2_and_names_every_variable_at_once(comman
     assert "Traceback" not in done.stderr
 
 
+def test_the_version_is_told():
+    done = notify("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "notify")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["web"], ["send", "otp", "--to", "+13125550100"]])
+def test_where_only_producers_are_installed_the_command_names_the_extra(arguments, tmp_path):
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
+    done = notify(*arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "`typer`" in done.stderr
+    assert "notification-worker[worker,web]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_package_that_one_command_needs_is_named_with_its_extra():
+    failure = as_failure(ModuleNotFoundError("No module named 'fastapi'", name="fastapi"))
+    assert (failure.code, "[worker,web]" in str(failure)) == (Exit.USAGE, True)
+    assert "a bug" in str(as_failure(ModuleNotFoundError("No module named 'worker.nope'", name="worker.nope")))
+
+
+def test_a_worker_that_finds_no_redis_is_3_and_names_the_server_without_the_password(tmp_path):
+    (tmp_path / "notify.toml").write_text(
+        '[senders.a]\nchannel = "short_code"\nfrom = "12345"\nrate = "1/s"\n[job_types.b]\nsender = "a"\n'
+    )
+    done = notify(
+        "worker",
+        REDIS_URL="redis://:secret@127.0.0.1:1/0",
+        TELNYX_API_KEY="KEY",
+        PUBLIC_URL="http://127.0.0.1:1",
+        NOTIFY_SECRET="x" * 16,
+        NOTIFY_CONFIG=str(tmp_path / "notify.toml"),
+    )
+    assert done.returncode == 3
+    assert "127.0.0.1:1" in done.stderr
+    assert "REDIS_URL" in done.stderr
+    assert "secret" not in done.stderr
+
+
 def test_redis_that_is_away_is_3_without_the_password():
     done = notify("lanes", REDIS_URL="redis://:secret@127.0.0.1:1/0")
     assert done.returncode == 3

