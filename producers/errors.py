@@ -86,7 +86,8 @@ class EnqueueError(NotifyError):
         self.may_exist = may_exist
         self.reason = reason
         fate = "it may have been written: repeat with the same idempotency_key" if may_exist else "nothing was written"
-        super().__init__(f"notification {id} was not confirmed ({reason}); {fate}")
+        what = f"notification {id}" if id else "the notification"
+        super().__init__(f"{what} was not confirmed ({reason}); {fate}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_enqueue_error, (self.id, self.may_exist, self.reason))

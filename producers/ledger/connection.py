@@ -7,7 +7,9 @@ repeated is repeated by the caller, who knows that it is safe.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -17,15 +19,43 @@ CONNECT_S = 1.0
 ANSWER_S = 2.0
 
 
-def _options(max_connections: int, answer_s: float) -> dict[str, Any]:
+def _options(url: str, max_connections: int, answer_s: float) -> dict[str, Any]:
+    over_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return {
+        **over_tcp,
         "socket_connect_timeout": CONNECT_S,
         "socket_timeout": answer_s,
-        "socket_keepalive": True,
         "health_check_interval": 0,
         "max_connections": max_connections,
         "decode_responses": False,
     }
+
+
+def problem_of_url(url: str) -> tuple[str, str] | None:
+    """What is wrong with the options of a URL, and the remedy. redis-py finds out with the first command, and cryptically.
+
+    It makes a connection object and connects to nothing.
+    """
+    from redis.connection import ConnectionPool
+
+    try:
+        ConnectionPool.from_url(url, **_options(url, 1, ANSWER_S)).make_connection()
+    except TypeError as unknown:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(unknown))
+        what = f"`{found[1]}`" if found else "one"
+        return f"has an option that is not known for its scheme: {what}", "remove it; TLS has the scheme rediss://"
+    except ValueError as wrong:
+        return "has an option whose value is wrong", f"correct it: {wrong}"
+    return None
+
+
+def server_of(url: str) -> str:
+    """Host and port of a URL, without what may be secret."""
+    try:
+        parts = urlsplit(url)
+        return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    except ValueError:
+        return "the server"
 
 
 def connect(url: str, *, max_connections: int = 66, answer_s: float = ANSWER_S) -> Redis:
@@ -34,7 +64,7 @@ def connect(url: str, *, max_connections: int = 66, answer_s: float = ANSWER_S) 
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(max_connections, answer_s))
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, max_connections, answer_s))
 
 
 def connect_async(url: str, *, max_connections: int = 66, answer_s: float = ANSWER_S) -> AsyncRedis:
@@ -43,4 +73,4 @@ def connect_async(url: str, *, max_connections: int = 66, answer_s: float = ANSW
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(max_connections, answer_s))
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, max_connections, answer_s))

@@ -74,3 +74,7 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"redis", "dramatiq", "pydantic", "phonenumbers", "worker", "telnyx", "tenacity"} & set(loaded)
     assert "producers" in loaded
+
+
+def test_an_error_about_a_read_names_no_empty_id() -> None:
+    assert str(EnqueueError("", may_exist=False)).startswith("the notification was not confirmed")

@@ -297,6 +297,12 @@ def test_a_missing_file_says_how_to_start(tmp_path: Path) -> None:
         load_config(tmp_path / "notify.toml")
 
 
+def test_a_file_with_a_byte_order_mark_and_dos_lines_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "notify.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + (SENDER + JOB).replace("\n", "\r\n").encode())
+    assert set(load_config(path).senders) == {"alerts"}
+
+
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "notify.toml"
     path.write_bytes(b"\xff\xfe")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from producers.ledger.connection import connect
 from worker.settings import SCOPES, ApiKey, Role, Settings, SettingsError, load_settings, settings_table
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,7 @@ def test_api_keys_are_read_with_their_scopes() -> None:
         ("PUBLIC_URL", "https://example.com/?a=1", "must have no query"),
         ("PUBLIC_URL", "ftp://example.com", "must be an http or https URL"),
         ("PUBLIC_URL", "https://me:pw@example.com", "must hold no user or password"),
-        ("NOTIFY_API_KEYS", "billing", "has no SHA-256 in hex for `billing`"),
+        ("NOTIFY_API_KEYS", "billing:", "has no SHA-256 in hex for `billing`"),
         ("NOTIFY_API_KEYS", f"a b:{HASH}", "has a row whose name is not"),
         ("NOTIFY_API_KEYS", f"billing:{HASH}:sned", "did you mean `send`?"),
         ("NOTIFY_API_KEYS", f"a:{HASH},b:{HASH}", "has one key twice"),
@@ -231,8 +232,43 @@ def test_the_table_has_a_row_for_each_variable_of_the_contract() -> None:
 
 def test_no_other_module_of_the_worker_reads_one_of_these_variables() -> None:
     names = "|".join(name for name, _, _ in settings_table())
-    reads = re.compile(rf"""(environ(\.get)?|getenv)[\[(]\s*["']({names})["']""")
+    reads = re.compile(rf"""\b(environ(\.get)?|getenv)[\[(]\s*["']({names})["']""")
     assert reads.search('os.environ.get("PORT")')
     modules = [path for path in (ROOT / "worker").rglob("*.py") if path.parent.name != "settings"]
     assert modules
     assert [path.name for path in modules if reads.search(path.read_text())] == []
+
+
+def test_a_bare_key_where_a_row_belongs_is_not_shown() -> None:
+    (line,) = problems(NOTIFY_API_KEYS="my-plain-key-0123456789")
+    assert "without a name" in line
+    assert "my-plain" not in line
+
+
+def test_a_public_url_with_our_own_path_is_wrong_and_the_remedy_is_the_url_without_it() -> None:
+    (line,) = problems(PUBLIC_URL="https://notify.example.com/webhooks/telnyx/")
+    assert 'write PUBLIC_URL="https://notify.example.com"' in line
+    assert load(PUBLIC_URL="https://example.com/notify/").public_url == "https://example.com/notify"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:hunter2@localhost:6379/0?foo=1", "`foo`"),
+        ("redis://:hunter2@localhost:6379/0?ssl_cert_reqs=none", "`ssl_cert_reqs`"),
+        ("redis://:hunter2@localhost:6379/0?socket_timeout=soon", "socket_timeout"),
+        ("redis://:hunter2@localhost:6379/O", "number of a database"),
+    ],
+)
+def test_a_redis_url_that_no_connection_can_be_made_of_is_named_at_the_start(url: str, said: str) -> None:
+    (line,) = problems(REDIS_URL=url)
+    assert line.startswith("REDIS_URL ")
+    assert said in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "url", ["unix:///run/redis.sock?db=1", "rediss://h:1/0?ssl_cert_reqs=none", "redis://h", "redis://h/"]
+)
+def test_every_documented_form_of_a_redis_url_makes_a_connection(url: str) -> None:
+    assert connect(load(REDIS_URL=url).redis_url).connection_pool.make_connection() is not None

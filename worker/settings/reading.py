@@ -67,7 +67,7 @@ def parse_config(text: str, *, source: str = "notify.toml") -> Config:
 def read_file(path: str | Path) -> tuple[Config | None, list[Problem], Mapping[str, Any]]:
     """The configuration (None if anything is wrong), the problems, and the file's raw tables."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except FileNotFoundError:
         remedy = "copy notify.example.toml there and edit it, or set NOTIFY_CONFIG to the file you have"
         return None, [Problem(str(path), "does not exist", remedy)], {}

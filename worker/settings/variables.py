@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from producers.ledger.connection import problem_of_url
 from worker.settings.names import NAME, NAME_RULE
 from worker.settings.problems import choose
 
@@ -20,6 +21,7 @@ Role = Literal["web", "worker", "clock", "producer", "doctor", "cli"]
 Scope = Literal["send", "read", "cancel", "opt-outs", "operate", "metrics"]
 SCOPES: tuple[Scope, ...] = ("send", "read", "cancel", "opt-outs", "operate", "metrics")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+WEBHOOK_PATH = "/webhooks/telnyx"
 SECRET_LENGTH = 16  # characters; shorter ones can be guessed offline from one signed callback
 
 
@@ -65,6 +67,11 @@ def read_redis_url(value: str) -> str:
         raise Wrong("must begin with redis://, rediss:// or unix://", example, _without_password(value))
     if not (parts.path if parts.scheme == "unix" else parts.hostname):
         raise Wrong("must name a server", example, _without_password(value))
+    if parts.scheme != "unix" and re.fullmatch(r"/?\d*", parts.path) is None:  # redis-py would take database 0 for it
+        raise Wrong("must end in the number of a database, or in none", example, _without_password(value))
+    wrong = problem_of_url(value)
+    if wrong is not None:
+        raise Wrong(*wrong, _without_password(value))
     return value
 
 
@@ -86,7 +93,11 @@ def read_public_keys(value: str) -> tuple[bytes, ...]:
 
 
 def read_public_url(value: str) -> str:
-    return _http_url(value, 'write PUBLIC_URL="https://notify.example.com"')
+    url = _http_url(value, 'write PUBLIC_URL="https://notify.example.com"')
+    if url.endswith(WEBHOOK_PATH):  # what the portal wants; here it would stand twice in every webhook_url
+        remedy = f'write PUBLIC_URL="{url.removesuffix(WEBHOOK_PATH)}"'
+        raise Wrong(f"must not have our path {WEBHOOK_PATH}, for that is added to it", remedy, value)
+    return url
 
 
 def read_api_keys(value: str) -> tuple[ApiKey, ...]:
@@ -179,9 +190,11 @@ def _public_key(value: str) -> bytes:
 
 def _api_key(row: str) -> ApiKey:
     remedy = 'write name:sha256hex[:scope+scope]; the hash is what `printf %s "$KEY" | sha256sum` prints'
-    name, _, rest = row.partition(":")
+    name, colon, rest = row.partition(":")
     digest, _, scopes = rest.partition(":")
-    if NAME.fullmatch(name) is None:  # the row may be a bare key, so it is not shown
+    if not colon:  # a bare key, most likely: nothing of it may be shown
+        raise Wrong("has a row without a name", remedy, hidden(row))
+    if NAME.fullmatch(name) is None:
         raise Wrong(f"has a row whose name is not {NAME_RULE}", remedy, hidden(row))
     if re.fullmatch(r"[0-9a-fA-F]{64}", digest) is None:
         raise Wrong(f"has no SHA-256 in hex for `{name}`", remedy, hidden(digest))
