@@ -365,6 +365,32 @@ async def test_a_body_that_stops_half_way_is_uncertain_once_the_total_is_over() 
     assert (outcome.kind, outcome.reason) == ("uncertain", "read_timeout")
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked", "until it closes"])
+@pytest.mark.parametrize("cut", [close, reset], ids=["closed", "reset"])
+async def test_an_answer_that_is_cut_at_any_byte_is_uncertain(cut: Answer, framing: str) -> None:
+    body = json.dumps(ACCEPTED).encode()
+    head = {
+        "length": b"Content-Length: %d" % len(body),
+        "chunked": b"Transfer-Encoding: chunked",
+        "until it closes": b"Connection: close",
+    }[framing]
+    if framing == "chunked":
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    whole = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (head, body)
+    lengths = [*range(0, len(whole) - len(b"0\r\n\r\n") - 2, 3)]
+
+    async def answer(request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole[: lengths[len(served.received) - 1]])
+        await writer.drain()
+        await cut(request, writer)
+
+    async with provider(answer) as served, gateway(served.url) as client:
+        for length in lengths:
+            outcome = await client.send(sms())
+            assert outcome.kind == "uncertain", f"cut after {length} of {len(whole)} bytes: {outcome}"
+        assert len(served.received) == len(lengths), "each was asked for once"
+
+
 async def test_a_kept_connection_that_the_server_drops_is_uncertain() -> None:
     reply = respond(200, ACCEPTED)
 
