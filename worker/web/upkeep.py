@@ -1,7 +1,8 @@
 """What a web process does on its own: publish the configuration, and say every 2 s that it can hear.
 
 A silence proves nothing while nobody could hear, so resends count hearing time, and the stamps written here are that
-clock. One live web process is enough. A process that had to refuse a receipt does not stamp for a while.
+clock. One live web process is enough. A process that had to refuse a receipt does not stamp for a while; nor does one
+that was held up, for it has callbacks in its sockets which nobody has read yet.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ async def keep_hearing(services: Services, is_deaf: Callable[[], bool], *, every
     published = await _publish(services)
     away = not published
     stamps = 0
+    clock = asyncio.get_running_loop().time
+    due_s = clock()
     while True:
+        was_held_up = clock() - due_s > every_s / 2
         try:
-            if not is_deaf():
+            if not is_deaf() and not was_held_up:
                 await services.async_ledger.run(calls.ear(services.id))
             stamps += 1
             if not published or (stamps % LOOK_EVERY == 0 and not await _is_published(services)):
@@ -43,7 +47,9 @@ async def keep_hearing(services: Services, is_deaf: Callable[[], bool], *, every
             if not away:
                 log.warning("redis_away", error=type(error).__name__)
             away = True
-        await asyncio.sleep(0.25 if away else every_s)
+        wait_s = 0.25 if away else every_s
+        due_s = clock() + wait_s
+        await asyncio.sleep(wait_s)
 
 
 async def _publish(services: Services) -> bool:
