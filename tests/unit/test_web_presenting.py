@@ -10,7 +10,7 @@ import pytest
 from producers.ledger.reading import MessageView, NotificationView, Step
 from worker.settings import parse_config
 from worker.web.models import Message
-from worker.web.presenting import notification, rfc3339
+from worker.web.presenting import hold_reason, notification, rfc3339
 
 AT_US = 1_764_000_000_123_456
 CONFIG = parse_config(
@@ -103,3 +103,15 @@ def test_errors_of_a_group_stand_at_the_members_that_failed() -> None:
     rows = [{"code": "40008", "title": "Undeliverable", "phase": "receipt", "at_us": AT_US}]
     shown = _shown(to=["+1a", "+1b"], lane="family", members=[("+1a", "failed"), ("+1b", "delivered")], errors=rows)
     assert [len(member["errors"]) for member in shown["members"]] == [1, 0]
+
+
+def test_what_meta_said_is_told_in_plain_words_for_its_title_is_always_the_same() -> None:
+    (error,) = _shown(errors=[{"code": "131026", "title": "WhatsApp error", "phase": "receipt", "at_us": AT_US}])[
+        "errors"
+    ]
+    assert error["title"] == "The person cannot be reached on WhatsApp"
+
+
+def test_a_hold_says_what_its_code_means_and_a_person_s_reason_stays() -> None:
+    assert str(hold_reason("40333")).startswith("40333: The profile's daily spend limit")
+    assert [hold_reason(reason) for reason in (None, "operator", "429")] == [None, "operator", "429"]

@@ -99,7 +99,7 @@ def _gone(row: dict[str, Any]) -> str:
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:
-    from worker.web.presenting import rfc3339
+    from worker.web.presenting import hold_reason, rfc3339
 
     def rate(bucket: Bucket) -> str:
         if bucket.interval_us is None:
@@ -107,7 +107,12 @@ def _explained(explanation: Explanation) -> dict[str, Any]:
         return pace(1_000_000 / max(bucket.interval_us, 1))
 
     buckets = [
-        {"name": b.name, "meaning": b.meaning, "rate": rate(b), "why": b.why if b.held_until_us > 0 else ""}
+        {
+            "name": b.name,
+            "meaning": b.meaning,
+            "rate": rate(b),
+            "why": (hold_reason(b.why) or "") if b.held_until_us > 0 else "",
+        }
         for b in explanation.buckets
     ]
     return {

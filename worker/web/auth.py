@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from worker.settings.variables import ApiKey, Scope
+from worker.web.parameters import refuse_unknown
 from worker.web.problems import Problem
 
 SCHEME = HTTPBearer(auto_error=False, scheme_name="apiKey", description="A key of NOTIFY_API_KEYS.")
@@ -40,7 +41,7 @@ def needs(scope: Scope) -> Callable[..., ApiKey]:
     """A dependency that lets through who may do ``scope``, and gives their key.
 
     Raises:
-        Problem: 401 without a key that we know, 403 with one that may not.
+        Problem: 401 without a key that we know, 403 with one that may not, 422 for a parameter that the route lacks.
     """
 
     async def check(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]) -> ApiKey:
@@ -57,6 +58,7 @@ def needs(scope: Scope) -> Callable[..., ApiKey]:
             raise Problem(
                 403, "forbidden", f"the key of {key.name} lacks the scope `{scope}`: add it in NOTIFY_API_KEYS"
             )
+        refuse_unknown(request)
         return key
 
     return check  # type: ignore[return-value]

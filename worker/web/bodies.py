@@ -44,7 +44,8 @@ def parse_json(raw: bytes) -> Any:
         return from_json(raw, allow_inf_nan=False, cache_strings="none")
     except ValueError as wrong:
         where = str(wrong).rpartition(" at ")[2] if " at line " in str(wrong) else "an unknown place"
-        raise Problem(400, "unreadable_json", f"the body is no JSON: it goes wrong at {where}") from None
+        what = "is nested too deep" if "recursion" in str(wrong) else "is no JSON"
+        raise Problem(400, "unreadable_json", f"the body {what}: it goes wrong at {where}") from None
 
 
 def _too_large(most: int) -> Problem:

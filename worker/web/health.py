@@ -17,11 +17,13 @@ log = structlog.get_logger()
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)  # what many monitors send
 @router.get("/healthz", summary="The process answers", response_model=Health)
 async def healthz() -> Response:
     return json_response({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Redis answers and a configuration is published",

@@ -5,6 +5,7 @@ A lever acts on all lanes of its sender (its SMS and its MMS). What is set here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from producers.errors import FieldError
 from producers.ledger import calls
 from producers.masking import mask_all
-from producers.problems import nearest
+from producers.problems import described, nearest, quoted
 from worker.pacing.lanes import LaneView, read_lanes
 from worker.pacing.rates import interval_us, parse_rate
 from worker.settings.variables import ApiKey
@@ -28,7 +29,7 @@ from worker.web.openapi import body_schema, problems
 from worker.web.problems import Problem, invalid
 from worker.web.services import Services
 
-router = APIRouter(prefix="/v1/lanes", tags=["lanes"], responses=problems(401, 403, 503))
+router = APIRouter(prefix="/v1/lanes", tags=["lanes"], responses=problems(401, 403, 422, 503))
 
 Body = TypeVar("Body", bound=BaseModel)
 Operator = Annotated[ApiKey, Depends(needs("operate"))]
@@ -127,10 +128,19 @@ def _read(model: type[Body], raw: bytes) -> Body:
     try:
         return model.model_validate(parse_json(raw))
     except ValidationError as wrong:
-        rows = [
-            FieldError(
-                ".".join(str(part) for part in e["loc"]) or "body", str(e["type"]), e["msg"][:1].lower() + e["msg"][1:]
-            )
-            for e in wrong.errors()
-        ]
-        raise invalid(*rows) from None
+        raise invalid(*(_field_error(error) for error in wrong.errors())) from None
+
+
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    """Pydantic's words for a body of ours, in the words of the other problems."""
+    field = mask_all(".".join(str(part) for part in error["loc"])[:40]) or "body"
+    match error["type"]:
+        case "missing":
+            return FieldError(field, "missing", "add it")
+        case "extra_forbidden":
+            return FieldError(field, "unknown", "remove it")
+        case "model_type" | "model_attributes_type":
+            return FieldError(field, described(error["input"]), "send a JSON object")
+        case _:
+            said = str(error["msg"])
+            return FieldError(field, mask_all(quoted(error["input"])), said[:1].lower() + said[1:])

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from producers.errors import FieldError
 from producers.ledger.reading import NotificationView, read_notification
 from producers.notifier import Enqueued
+from producers.problems import described
 from worker.settings.variables import ApiKey
 from worker.web import presenting
 from worker.web.auth import needs
@@ -115,7 +116,7 @@ async def show(
     "/{id}",
     summary="Stop what has not left yet",
     response_model=CancelAnswer,
-    responses=problems(401, 403, 404, 503),
+    responses=problems(401, 403, 404, 422, 503),
 )
 async def cancel(request: Request, caller: Annotated[ApiKey, Depends(needs("cancel"))], id: Id) -> Response:
     services = _services(request)
@@ -165,7 +166,7 @@ def _try_one(services: Services, raw: bytes, key: str | None) -> dict[str, Any]:
 def _enqueue_batch(services: Services, caller: ApiKey, raw: bytes, key: str | None) -> tuple[int, bytes]:
     rows = parse_json(raw)
     if not isinstance(rows, list):
-        raise invalid(FieldError("body", f"of type {type(rows).__name__}", "send a JSON array of notifications"))
+        raise invalid(FieldError("body", described(rows), "send a JSON array of notifications"))
     if len(rows) > ROWS_MOST:
         raise Problem(413, "too_many_rows", f"{len(rows):,} rows, at most {ROWS_MOST:,} can go in one call: split it")
     answers: list[Any] = [None] * len(rows)

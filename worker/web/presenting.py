@@ -11,6 +11,7 @@ from worker.compliance.opt_outs import OptOut
 from worker.pacing.lanes import LaneView
 from worker.pacing.rates import rate_per_s
 from worker.settings import Config, Sender
+from worker.telnyx.error_table import META_CODES
 from worker.telnyx.errors import describe
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,12 +65,17 @@ def _errors(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "code": row["code"],
-            "title": row["title"] or _plain_words(row["code"], row["phase"]),
+            "title": _title(row["code"], row["title"], row["phase"]),
             "phase": row["phase"],
             "at": rfc3339(row["at_us"]),
         }
         for row in rows
     ]
+
+
+def _title(code: str, title: str, phase: str) -> str | None:
+    """The provider's own title; but its title of WhatsApp errors is "WhatsApp error", whatever Meta said."""
+    return (None if code in META_CODES else title) or _plain_words(code, phase)
 
 
 def _plain_words(code: str, phase: str) -> str | None:
@@ -91,13 +97,20 @@ def opt_out(number: str, scope: str, held: OptOut) -> dict[str, Any]:
     }
 
 
+def hold_reason(reason: str | None) -> str | None:
+    """Why a lane or bucket rests. A hold is kept under the provider's code, which says little to whoever is on call."""
+    if reason is None or not (reason.isascii() and reason.isdigit() and len(reason) >= 5):
+        return reason
+    return f"{reason}: {describe(reason, 'send')}"
+
+
 def lane(view: LaneView, sender: Sender | None) -> dict[str, Any]:
     return {
         "name": view.name,
         "sender": view.sender,
         "channel": None if sender is None else sender.channel,
         "state": view.state,
-        "reason": view.reason,
+        "reason": hold_reason(view.reason),
         "held_until": None if view.held_until_us is None else rfc3339(view.held_until_us),
         "rate_per_s": round(rate_per_s(view.interval_us), 6) if view.interval_us > 0 else None,
         "overridden": view.overridden,

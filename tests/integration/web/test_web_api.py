@@ -12,6 +12,7 @@ import pytest
 
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
+from worker.compliance.opt_outs import read_opt_out
 from worker.embedded import EmbeddedServer
 from worker.web.models import (
     BatchAnswer,
@@ -488,6 +489,47 @@ def test_a_rate_set_at_run_time_outlives_a_deploy(web: Web, redis_url: str, name
     with running(web_settings(redis_url, namespace)) as next_version:
         lane = _lane(next_version, "local")
     assert (lane["rate_per_s"], lane["overridden"]) == (1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{}", ("rate", "missing", "add it")),
+        (b'{"rate": "1/s", "x": 1}', ("x", "unknown", "remove it")),
+        (b'"1/s"', ("body", "a string of 3 characters", "send a JSON object")),
+        (b'{"rate": 5}', ("rate", "5", "input should be a valid string")),
+    ],
+)
+def test_a_problem_of_a_rate_names_field_value_and_remedy(web: Web, body: bytes, error: tuple[str, ...]) -> None:
+    answer = web.call("PUT", "/v1/lanes/local/rate", content=body)
+    assert [tuple(row.values()) for row in answer.json()["errors"]] == [error]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "remedy"),
+    [
+        ("POST", "/v1/notifications?dryrun=true", "dryrun", 'did you mean "dry_run"?'),
+        ("POST", "/v1/notifications/batch?dry_run=true", "dry_run", "remove it: this call takes none"),
+        ("DELETE", f"/v1/opt-outs/{PERSON}?scop=sender:alerts", "scop", 'did you mean "scope"?'),
+        ("GET", "/v1/lanes?page=2", "page", "remove it: this call takes none"),
+    ],
+)
+def test_a_parameter_that_a_call_does_not_know_is_refused_and_nothing_done(
+    web: Web, ledger: Ledger, *, method: str, path: str, name: str, remedy: str
+) -> None:
+    ledger.run(calls.opt(PERSON, "out", scopes=["global"], source="test", by_operator=True))
+    body = [NOTICE] if "batch" in path else NOTICE
+    answer = web.call(method, path, **({"json": body} if method == "POST" else {}))
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": name, "value": "unknown parameter", "remedy": remedy}]
+    assert read_opt_out(ledger, PERSON, "global").opted_out
+    assert web.call(method, path, key=None).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_answers_monitors_that_only_want_the_head(web: Web, path: str) -> None:
+    answer = web.call("HEAD", path, key=None)
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b'{"rate": "fast"}', b'{"rate": 5}', b'{"rate": "1/s", "x": 1}'])
