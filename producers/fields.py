@@ -68,8 +68,7 @@ def variables_of(value: object, field: str, problems: Problems) -> dict[str, Any
         elif not isinstance(content, str | int | float):
             problems.add(f"{field}.{name}", described(content), "give a string, number or boolean")
         elif not _fits(content):
-            remedy = f"shorten it to {VARIABLE_MAX_CHARS:,} characters of text"
-            problems.add(f"{field}.{name}", described(content), remedy)
+            problems.add(f"{field}.{name}", described(content), _why_not(content))
     return dict(value) if problems.total == before else None
 
 
@@ -79,6 +78,14 @@ def _fits(content: str | int | float) -> bool:
     if isinstance(content, float):
         return content - content == 0  # not infinite, not NaN: JSON has neither
     return content.bit_length() <= 3300  # about 1,000 digits, without writing them out
+
+
+def _why_not(content: str | int | float) -> str:
+    if isinstance(content, float):
+        return "give a finite number"
+    if isinstance(content, str) and _unsendable(content):
+        return "remove its NUL characters and lone surrogates"
+    return f"shorten it to {VARIABLE_MAX_CHARS:,} characters of text"
 
 
 def _unsendable(text: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ T = TypeVar("T")
 CONFIG_FRESH_S = 5.0
 SUBMITS_A_TRIP, RECIPIENTS_A_TRIP = 500, 20_000
 CONNECTIONS = 66
+_STREAM_ID = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 
 
 class Ticket(NamedTuple):
@@ -109,8 +111,8 @@ class Notifier:
             raise NotReady("REDIS_URL is not set: give the service's Redis, such as redis://localhost:6379/0")
         return cls(
             env["REDIS_URL"],
-            client=env.get("NOTIFY_CLIENT", "default"),
-            namespace=env.get("NOTIFY_NAMESPACE", "notify"),
+            client=env.get("NOTIFY_CLIENT") or "default",  # empty is not set, as for the service
+            namespace=env.get("NOTIFY_NAMESPACE") or "notify",
         )
 
     @property
@@ -151,7 +153,7 @@ class Notifier:
             NotReady: no configuration is published yet.
         """
         given = {
-            "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": list(media_urls) or None,
+            "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": media_urls or None,
             "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "valid_for": valid_for, "priority": priority,
             "idempotency_key": idempotency_key, "metadata": metadata, "callback_url": callback_url,
         }  # fmt: skip
@@ -273,11 +275,12 @@ class Notifier:
     def _refuse_gap(redis: Any, stream: str, after: str) -> None:
         if after == "0":
             return
+        asked = _stream_id(after)
         oldest = redis.xrange(stream, count=1)
         if not oldest:
             return
         first = oldest[0][0].decode()
-        if _stream_id(after) < _stream_id(first) and not redis.xrange(stream, min=after, max=after):
+        if asked < _stream_id(first) and not redis.xrange(stream, min=after, max=after):
             raise EventsGone(after, first)
 
     def _read(self, id: str, *, limit: int, after: int = -1) -> NotificationView:
@@ -428,8 +431,10 @@ def _event(cursor: str, f: Mapping[str, str]) -> Event:
 
 
 def _stream_id(text: str) -> tuple[int, int]:
-    ms, _, seq = text.partition("-")
-    return int(ms), int(seq or 0)
+    found = _STREAM_ID.fullmatch(text)
+    if found is None:
+        raise ValueError(f'"{text}" is no cursor: pass "0", or the cursor of an event')
+    return int(found[1]), int(found[2] or 0)
 
 
 def _now_us() -> int:

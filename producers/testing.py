@@ -103,7 +103,7 @@ class FakeNotifier:
     ) -> Ticket:
         """As ``Notifier.enqueue``; raises InvalidNotification and IdempotencyConflict as it does."""
         given = {
-            "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": list(media_urls) or None,
+            "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": media_urls or None,
             "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "valid_for": valid_for, "priority": priority,
             "idempotency_key": idempotency_key, "metadata": metadata, "callback_url": callback_url,
         }  # fmt: skip

@@ -45,7 +45,7 @@ def problem_of_url(url: str) -> tuple[str, str] | None:
         what = f"`{found[1]}`" if found else "one"
         return f"has an option that is not known for its scheme: {what}", "remove it; TLS has the scheme rediss://"
     except ValueError as wrong:
-        return "has an option whose value is wrong", f"correct it: {wrong}"
+        return "cannot be used", f"correct it: {wrong}"
     return None
 
 
@@ -59,10 +59,18 @@ def server_of(url: str) -> str:
 
 
 def connect(url: str, *, max_connections: int = 66, answer_s: float = ANSWER_S) -> Redis:
-    """A client for threads. Nothing is sent yet."""
+    """A client for threads. Nothing is sent yet.
+
+    Raises:
+        ValueError: no connection can be made of the URL. It is not shown, for it may hold a password.
+    """
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+
+    wrong = problem_of_url(url)
+    if wrong is not None:
+        raise ValueError(f"the URL of Redis {wrong[0]}: {wrong[1]}")
 
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, max_connections, answer_s))
 

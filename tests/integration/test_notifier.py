@@ -222,6 +222,29 @@ def test_events_are_read_by_cursor_and_a_gap_is_told(notifier: Notifier, ledger:
         list(notifier.events(after=events[0].cursor))
 
 
+@pytest.mark.parametrize("cursor", ["garbage", "5-", "-1", ""])
+def test_what_is_no_cursor_is_refused_in_words(notifier: Notifier, cursor: str) -> None:
+    with pytest.raises(ValueError, match="is no cursor"):
+        list(notifier.events(after=cursor))
+
+
+def test_one_url_given_for_the_list_of_media_is_told_as_such(notifier: Notifier) -> None:
+    with pytest.raises(InvalidNotification, match="write a list of URLs"):
+        notifier.enqueue("notice", to=TO, media_urls="https://example.com/a.jpg")
+
+
+@pytest.mark.parametrize("url", ["localhost", "redis://:hunter2@localhost:6379/0?foo=1"])
+def test_a_url_that_no_connection_can_be_made_of_is_refused_at_once_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="the URL of Redis") as caught:
+        Notifier(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_variable_of_the_environment_is_one_that_is_not_set(redis_url: str) -> None:
+    made = Notifier.from_env({"REDIS_URL": redis_url, "NOTIFY_CLIENT": "", "NOTIFY_NAMESPACE": ""})
+    assert (made.client, made.ledger.namespace) == ("default", "notify")
+
+
 def test_waiting_for_events_wakes_when_one_comes(notifier: Notifier) -> None:
     ticket = notifier.enqueue("notice", to=TO, text="hello")
     timer = threading.Timer(0.3, notifier.cancel, [ticket.id])

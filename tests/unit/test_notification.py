@@ -186,6 +186,20 @@ def test_required_variables_may_come_from_the_request_or_the_recipient() -> None
     assert ok("otp", to=[{"to": TO, "variables": {"code": "1"}}]).message_count == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (float("nan"), "finite"),
+        ("a\0b", "NUL"),
+        ("\ud800", "surrogates"),
+        ("x" * 1001, "shorten"),
+        (10**1001, "shorten"),
+    ],
+)
+def test_a_variable_that_cannot_be_sent_has_the_remedy_for_what_is_wrong(value: object, remedy: str) -> None:
+    assert remedy in errors("otp", variables={"code": value})["variables.code"]
+
+
 def test_a_missing_variable_is_named_where_it_should_be() -> None:
     assert list(errors("otp")) == ["variables.code"]
     assert list(errors("otp", to=[TO, TO2])) == ["variables.code"]
