@@ -148,6 +148,8 @@ def test_an_operators_opt_out_is_set_and_lifted_but_a_persons_own_stop_stays(not
     ledger.run(calls.opt(NUMBER, "out", scopes=["sender:pool"], source="webhook"))
     assert answer(notify("opt-outs", "remove", NUMBER, "--scope", "sender:pool", "--json"))["opted_out"] is True
     assert notify("opt-outs", "add", "12345").returncode == 2
+    mistyped = notify("opt-outs", "add", NUMBER, "--scope", "sender:alert")
+    assert (mistyped.returncode, 'did you mean "alerts"?' in mistyped.stderr) == (2, True)
     assert notify("opt-outs", "add", NUMBER, "--scope", "everywhere").returncode == 2
 
 

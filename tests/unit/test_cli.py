@@ -47,6 +47,8 @@ def test_help_lists_every_command_and_the_exit_codes():
         (["sandbox", "--set", "final_dely_s=1"], "final_delay_s"),
         (["sandbox", "--fault", "500_befor=0.5"], "500_befor"),
         (["sandbox", "--rate", "12345"], "NAME=VALUE"),
+        (["sandbox", "--port", "0", "--key-file", "/nowhere/key"], "key_file /nowhere/key cannot be used"),
+        (["sandbox", "--port", "0", "--host", "nowhere.invalid"], "--host"),
     ],
 )
 def test_wrong_usage_is_2_and_names_what_is_wrong(arguments, said):

@@ -21,7 +21,9 @@ Scope = Annotated[str, typer.Option(help="global, profile:<id> or sender:<name>.
 def get(number: Number, scope: Scope = "global", as_json: AsJson = False) -> None:
     """Show whether a person is opted out in a scope, and why."""
     person, where = _person(number), _scope(scope)
-    _show(open_ledger(), person, where, as_json=as_json)
+    ledger = open_ledger()
+    _check_sender(where, ledger)
+    _show(ledger, person, where, as_json=as_json)
 
 
 @app.command()
@@ -41,6 +43,7 @@ def _say(number: str, scope: str, *, out: bool, as_json: bool) -> None:
 
     person, where = _person(number), _scope(scope)
     ledger = open_ledger()
+    _check_sender(where, ledger)
     direction: Any = "out" if out else "in"
     ledger.run(calls.opt(person, direction, scopes=[where], source="cli", by_operator=True))
     _show(ledger, person, where, as_json=as_json)
@@ -79,3 +82,17 @@ def _scope(scope: str) -> str:
     if not is_scope(scope):
         raise Failure(f'--scope is "{scope}": write global, profile:<id> or sender:<name>', Exit.USAGE)
     return scope.lower() if scope.startswith("profile:") else scope
+
+
+def _check_sender(scope: str, ledger: Ledger) -> None:
+    """Refuse a sender that nobody knows: an opt-out under a mistyped name would silence nobody."""
+    from producers.problems import nearest
+    from worker.pacing.lanes import read_lanes
+
+    kind, _, name = scope.partition(":")
+    if kind != "sender":
+        return
+    known = sorted({view.sender for view in read_lanes(ledger)})
+    if known and name not in known:
+        remedy = nearest(name, known, otherwise=f"the senders are: {', '.join(known)}")
+        raise Failure(f'--scope names the sender "{name}", which is not known: {remedy}', Exit.USAGE)

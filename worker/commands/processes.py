@@ -119,8 +119,11 @@ def sandbox(
 
     try:
         run(options, host, port, announce=announce)
+    except OptionError as error:
+        raise Failure(str(error), Exit.USAGE) from None
     except OSError as error:
-        raise Failure(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port", Exit.USAGE) from None
+        remedy = "choose another --host or --port"
+        raise Failure(f"cannot listen on {host}:{port} ({error.strerror}): {remedy}", Exit.USAGE) from None
 
 
 def _split(option: str, pairs: list[str] | None) -> list[tuple[str, str]]:

@@ -33,15 +33,17 @@ class Signer:
 
 
 def seed_from_file(path: str) -> bytes:
-    """Read the seed (base64 of 32 bytes), or make one and write it, readable by its owner only."""
+    """Read the seed (base64 of 32 bytes), or make one and write it, readable by its owner only.
+
+    Raises:
+        OptionError: it can be neither read nor written, or holds something else.
+    """
     try:
-        text = Path(path).read_text(encoding="ascii")
-    except FileNotFoundError:
-        seed = os.urandom(SEED_BYTES)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(base64.b64encode(seed).decode() + "\n")
-        return seed
+        text = _read_or_make(Path(path))
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise OptionError(
+            f"key_file {path} cannot be used ({wrong}): give a file that may be read, or written"
+        ) from None
     try:
         seed = base64.b64decode(text.strip(), validate=True)
     except binascii.Error as exc:
@@ -49,3 +51,14 @@ def seed_from_file(path: str) -> bytes:
     if len(seed) != SEED_BYTES:
         raise OptionError(f"{path} must hold base64 of {SEED_BYTES} bytes, got {len(seed)}: delete it to get a new key")
     return seed
+
+
+def _read_or_make(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        text = base64.b64encode(os.urandom(SEED_BYTES)).decode() + "\n"
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(text)
+        return text
