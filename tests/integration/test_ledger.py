@@ -627,6 +627,13 @@ def test_a_silent_message_is_polled_at_growing_intervals_and_ends_after_72_hours
     assert state(ledger, mid) == "delivered"
 
 
+def test_what_is_no_longer_valid_is_not_taken_also_before_its_timer_rings(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger, valid_for_us=3_000_000)
+    clock.shift(3.5)
+    assert take_now(ledger) == []
+    assert state(ledger, mid) == "expired"
+
+
 def test_validity_ends_what_waits_in_a_paused_lane(ledger: Ledger, clock: Any) -> None:
     ledger.run(calls.lane("alerts", "pause"))
     one, many = queue(ledger, valid_for_us=30_000_000), submit(ledger, messages=250, valid_for_us=30_000_000)
