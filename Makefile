@@ -23,7 +23,7 @@ demo: $(STAMP) ## Run a scripted day on an embedded server and a sandbox: no acc
 	@$(RUN)/notify demo $(ARGS)
 
 test: $(STAMP) ## Run the tests (ARGS="-k pacing -x")
-	@$(RUN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+	@$(RUN)/python -m pytest -n 4 --dist loadscope $(ARGS)
 
 lint: $(STAMP) ## Check format, lint, types and the direction of imports
 	@$(RUN)/ruff format --check .

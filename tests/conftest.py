@@ -114,3 +114,19 @@ def missing() -> Callable[[str], None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--many", default=20_000, type=int, help="recipients in test_many_recipients.py")
     parser.addoption("--chaos-seed", default=None, type=int, help="seed of test_chaos_short.py; drawn if not given")
+
+
+# Whose service or site is made once for the file: its tests stay in one process. (xdist's own groups do not work with
+# this pytest: they rename a test, and pytest keeps the old name.)
+ONE_PROCESS = ("tests/integration/test_end_to_end.py",)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return file if file.startswith("tests/unit/") or file.endswith(ONE_PROCESS) else nodeid
+
+    return Grouped(config, log)

@@ -164,14 +164,16 @@ class Service:
 
     def start_web(self) -> Child:
         web = self.start("web")
-        wait_until(lambda: self.get("/readyz")[0] == 200, what="web to be ready", child=web)
+        wait_until(lambda: self.get("/readyz")[0] == 200, what="web to be ready", child=web, timeout_s=90)
         return web
 
     def start_worker(self, processes: int = 1) -> Child:
         """Start a worker tree and wait until all its processes live."""
         before = self.living()
         worker = self.start("worker", "--processes", str(processes), "--threads", "16")
-        wait_until(lambda: len(self.living() - before) >= processes, what="the worker to live", child=worker)
+        wait_until(
+            lambda: len(self.living() - before) >= processes, what="the worker to live", child=worker, timeout_s=90
+        )
         return worker
 
     def living(self) -> set[str]:

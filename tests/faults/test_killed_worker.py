@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from service_kit import running_service, terminate, wait_until
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 @pytest.mark.parametrize("honour_keys", [True, False], ids=["keys", "no keys"])
 def test_a_killed_workers_requests_under_way_end_and_nobody_gets_one_twice(tmp_path: Path, honour_keys: bool) -> None:

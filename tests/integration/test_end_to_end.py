@@ -12,8 +12,6 @@ from service_kit import PROFILE, Service, running_service, terminate, wait_until
 
 from worker.sandbox import SandboxOptions, magic_number
 
-pytestmark = pytest.mark.xdist_group("end_to_end")
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:

@@ -13,7 +13,7 @@ from service_kit import Service, running_service, wait_until
 
 from worker.sandbox import SandboxOptions
 
-pytestmark = [pytest.mark.xdist_group("many"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LIMIT_MB = 300
 
 

@@ -111,9 +111,9 @@ def test_refusals_for_rate_rest_the_sender_and_cost_no_tries(rig: Rig, numbers: 
     rig.start_worker()
     rig.telnyx.faults(**{"429": 1.0})
     ticket = rig.notifier.enqueue("code", to=numbers(5), text="hello")
-    wait_until(lambda: rig.telnyx.summary()["refused"], timeout_s=20)
+    wait_until(lambda: rig.telnyx.summary()["refused"], timeout_s=60)
     rig.telnyx.faults(**{"429": 0.0})
-    wait_until(lambda: rig.states(ticket.id) == {"accepted": 5}, timeout_s=30)
+    wait_until(lambda: rig.states(ticket.id) == {"accepted": 5}, timeout_s=60)
     assert rig.telnyx.summary()["requests"] < 20
 
 
@@ -121,5 +121,5 @@ def test_a_lost_answer_leaves_its_message_in_doubt(rig: Rig, wait_until: Wait) -
     rig.start_worker()
     rig.telnyx.faults(cut_after_accept=1.0)
     ticket = rig.notifier.enqueue("code", to="+13125559999", text="hello")
-    wait_until(lambda: rig.states(ticket.id) == {"uncertain": 1}, timeout_s=20)
+    wait_until(lambda: rig.states(ticket.id) == {"uncertain": 1}, timeout_s=60)
     assert rig.telnyx.summary()["accepted"] == 1
