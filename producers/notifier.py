@@ -240,7 +240,7 @@ class Notifier:
             start = answer[1]
 
     def events(self, after: str = "0", *, wait_s: float = 0.0) -> Iterator[Event]:
-        """Events after a cursor, oldest first; ends when there is nothing new for ``wait_s``.
+        """Events of all clients after a cursor, oldest first; ends when there is nothing new for ``wait_s``.
 
         Raises:
             EventsGone: the cursor is older than the oldest event kept, so some were missed.

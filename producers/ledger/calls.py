@@ -356,7 +356,7 @@ def opt(
 
 
 def lane(name: str, what: Literal["pause", "resume", "rate"], value: str | int = "") -> Call[bool]:
-    """Pause (with a reason), resume, or re-rate (microseconds a unit) a lane. False: no such lane."""
+    """Pause (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured"). False: no such lane."""
     return Call("lane", [name, what, value], lambda r: bool(int(r) == 1))
 
 

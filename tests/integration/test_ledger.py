@@ -253,6 +253,20 @@ def test_a_lane_whose_sender_is_gone_is_held_and_its_messages_expire(ledger: Led
     assert state(ledger, mid) == "expired"
 
 
+def test_a_rate_set_at_run_time_outlives_deploys_until_it_is_given_back(ledger: Ledger) -> None:
+    def interval() -> int:
+        redis: Any = ledger.redis
+        return int(redis.hget(ledger.key("b:s:alerts"), "t"))
+
+    ledger.run(calls.lane("alerts", "rate", 50_000))
+    ledger.run(calls.publish(publication(None, {"s:alerts": {"t_us": 20_000}}, digest="two"), {}))
+    assert interval() == 50_000
+    ledger.run(calls.lane("alerts", "rate", "configured"))
+    assert interval() == 20_000
+    ledger.run(calls.publish(publication(None, {"s:alerts": {"t_us": 30_000}}, digest="three"), {}))
+    assert interval() == 30_000
+
+
 def test_an_older_release_does_not_replace_a_later_ones_configuration(ledger: Ledger) -> None:
     assert ledger.run(calls.publish(publication(digest="new", release=7), {})) == "published"
     assert ledger.run(calls.publish(publication(digest="old", release=6), {})) == "older"

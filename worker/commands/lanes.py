@@ -59,16 +59,18 @@ def resume(sender: Sender, as_json: AsJson = False) -> None:
 @app.command()
 def rate(
     sender: Sender,
-    value: Annotated[str, typer.Argument(metavar="RATE", help="20/s, 60/min or 500/h.")],
+    value: Annotated[
+        str, typer.Argument(metavar="RATE", help="20/s, 60/min or 500/h; configured: what notify.toml says.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Set the rate. It outlives deploys, and holds until it is set again."""
+    """Set the rate. It outlives deploys, until it is set again or given back to the configuration."""
     from pydantic_core import PydanticCustomError
 
-    from worker.pacing.rates import interval_us, parse_rate
+    from worker.pacing.rates import run_time_rate
 
     try:
-        interval = interval_us(parse_rate(value))
+        interval = run_time_rate(value)
     except PydanticCustomError as wrong:
         remedy = (wrong.context or {}).get("remedy") or "write 20/s, 60/min or 500/h"
         raise Failure(f'the rate "{value}" {wrong.message()}: {remedy}', Exit.USAGE) from None

@@ -3,17 +3,29 @@
 A bucket is GCRA with a burst of one: slots are never closer than the interval. So rounding goes up, to the slower side.
 """
 
+from typing import Final, Literal
+
 from worker.settings.quantities import MICROSECONDS, Rate, parse_rate
 
 TOLERANCE_MIN_US = 10_000  # a busy host wakes a thread that late on a normal day
 TOLERANCE_MAX_US = 1_000_000  # a slow sender's slot is not worth waiting longer for: the next one comes
+CONFIGURED: Final = "configured"  # in place of a rate set at run time: what notify.toml says
 
-__all__ = ["MICROSECONDS", "Rate", "interval_us", "parse_rate", "rate_per_s", "tolerance_us"]
+__all__ = ["MICROSECONDS", "Rate", "interval_us", "parse_rate", "rate_per_s", "run_time_rate", "tolerance_us"]
 
 
 def interval_us(rate: Rate) -> int:
     """Microseconds between two units at this rate, at least 1, rounded up so that the rate is never exceeded."""
     return max(1, -(-rate.per_us // rate.units))
+
+
+def run_time_rate(text: str) -> int | Literal["configured"]:
+    """Microseconds a unit, or "configured", of what an operator wrote.
+
+    Raises:
+        PydanticCustomError: it is neither; see :func:`parse_rate`.
+    """
+    return CONFIGURED if text.strip().lower() == CONFIGURED else interval_us(parse_rate(text))
 
 
 def tolerance_us(interval: int) -> int:

@@ -18,7 +18,7 @@ from producers.ledger import calls
 from producers.masking import mask_all
 from producers.problems import described, nearest, quoted
 from worker.pacing.lanes import LaneView, read_lanes
-from worker.pacing.rates import interval_us, parse_rate
+from worker.pacing.rates import run_time_rate
 from worker.settings.variables import ApiKey
 from worker.web import presenting
 from worker.web.auth import needs
@@ -78,7 +78,7 @@ async def drain(_request: Request, _caller: Operator, sender: SenderName) -> Res
 
 @router.put(
     "/{sender}/rate",
-    summary="Set the rate; it holds until it is set again",
+    summary="Set the rate until it is set again; `configured` gives it back to the configuration",
     response_model=LanesAnswer,
     responses=problems(400, 404, 413, 422),
     openapi_extra=body_schema("RateRequest"),
@@ -86,7 +86,7 @@ async def drain(_request: Request, _caller: Operator, sender: SenderName) -> Res
 async def set_rate(request: Request, _caller: Operator, sender: SenderName) -> Response:
     asked = _read(RateRequest, await read_body(request))
     try:
-        interval = interval_us(parse_rate(asked.rate))
+        interval = run_time_rate(asked.rate)
     except PydanticCustomError as wrong:
         remedy = str((wrong.context or {}).get("remedy") or 'write "20/s", "60/min" or "500/h"')
         raise invalid(FieldError("rate", ascii(asked.rate[:40]), remedy)) from None

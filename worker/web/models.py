@@ -164,7 +164,7 @@ class RateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rate: str = Field(examples=["20/s"])
+    rate: str = Field(examples=["20/s", "60/min", "configured"])
 
 
 class Health(Answer):

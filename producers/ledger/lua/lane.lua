@@ -1,6 +1,6 @@
 -- Pause, resume or re-rate a lane at run time. Kept apart from the configuration, and outlives deploys.
 -- needs: base lanes
--- ARGV: lane, "pause" | "resume" | "rate", reason or us a unit.   Returns 1, or 0 if there is no such lane.
+-- ARGV: lane, "pause" | "resume" | "rate", reason or us a unit ("configured": what the configuration says).   Returns 1, or 0 if there is no such lane.
 local lane, what, value = ARGV[1], ARGV[2], ARGV[3]
 local lk = P .. 'lane:' .. lane
 if call('HGET', lk, 'bk') == false then return 0 end
@@ -14,9 +14,17 @@ elseif what == 'resume' then
     if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
   end
 else
-  local own = P .. 'b:' .. words(call('HGET', lk, 'bk'))[1]
-  local t, tat, new = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0), math.max(1, tonumber(value))
-  call('HSET', P .. 'rates', words(call('HGET', lk, 'bk'))[1], int(new))
+  local name = words(call('HGET', lk, 'bk'))[1]
+  local own = P .. 'b:' .. name
+  local t, tat = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0)
+  local new
+  if value == 'configured' then
+    new = num(call('HGET', own, 'tc'), t)
+    call('HDEL', P .. 'rates', name)
+  else
+    new = math.max(1, tonumber(value))
+    call('HSET', P .. 'rates', name, int(new))
+  end
   call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)),
     'tat', int(math.min(tat, NOW + math.max(0, tat - NOW) * new / math.max(t, 1))))
   local at = call('HGET', lk, 'at')

@@ -35,7 +35,7 @@ local function set_pace(name, b)
     if tat > NOW then tat = math.min(tat, NOW + (tat - NOW) * interval / tonumber(was[1])) end
     call('HSET', key, 'tat', int(tat))
   end
-  call('HSET', key, 't', int(interval), 'tol', int(math.min(math.max(10000, interval), 1000000)))
+  call('HSET', key, 't', int(interval), 'tc', int(b.t_us), 'tol', int(math.min(math.max(10000, interval), 1000000)))
   -- who waits here was told to come back at the old pace
   if string.sub(name, 1, 2) ~= 's:' and call('EXISTS', P .. 'w:' .. name) == 1 then call('ZADD', P .. 'due', int(NOW), 'b:' .. name) end
 end
