@@ -62,6 +62,7 @@ class Plan:
 class _Made:
     content: str = field(repr=False)
     lane: str
+    units: int
 
 
 def expand_all(
@@ -189,7 +190,7 @@ class _Chunk:
             if refusal is not None:
                 return _rejected(to, refusal)
             is_own = bool(variables) or not self._may_share
-            return Admission(to=to, lane=made.lane, content=made.content if is_own else None)
+            return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
         except Exception as exc:  # noqa: BLE001 - one recipient must not hold back the others
             return _rejected(to, _poison(exc))
 
@@ -214,7 +215,7 @@ class _Chunk:
             whatsapp=fields.get("whatsapp"),
         )
         way = route(self._job.sender, self._sender, content, max_parts=self._job.max_parts)
-        return _Made(content.to_json().decode(), way.lane) if isinstance(way, Route) else way
+        return _Made(content.to_json().decode(), way.lane, way.units) if isinstance(way, Route) else way
 
 
 def _poison(exc: Exception) -> Refusal:

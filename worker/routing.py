@@ -23,9 +23,13 @@ NO_ALPHANUMERIC = frozenset({"US", "CA", "PR"})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a message goes: ``lane`` is ``<sender>``, or ``<sender>.mms`` for media of a sender of both kinds."""
+    """Where a message goes: ``lane`` is ``<sender>``, or ``<sender>.mms`` for media of a sender of both kinds.
+
+    ``units`` is what it draws of the lane: its segments, where the sender's rate counts those.
+    """
 
     lane: str
+    units: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ def route(name: str, sender: Sender, content: Content, *, max_parts: int | None 
         max_parts: The job type's own limit of segments, at most the provider's.
     """
     has_media = bool(content.media_urls)
+    units = 1
     if has_media and not sender.rules.takes_media:
         return Refusal("content", short_title(f"{sender.channel} carries no media: choose another sender"))
     if content.text and sender.rules.has_segments and not has_media:
@@ -50,7 +55,9 @@ def route(name: str, sender: Sender, content: Content, *, max_parts: int | None 
         most = min(max_parts or MAX_PARTS, MAX_PARTS)
         if parts > most:
             return Refusal("parts", short_title(f"{parts} segments, at most {most} may go: shorten the text"))
-    return Route(f"{name}.mms" if has_media and sender.rules.has_mms_lane else name)
+        if sender.unit == "segment":
+            units = max(1, parts)
+    return Route(f"{name}.mms" if has_media and sender.rules.has_mms_lane else name, units)
 
 
 def refused_destination(sender: Sender, recipient: str) -> Refusal | None:

@@ -93,6 +93,7 @@ class Admission:
     lane: str = ""
     content: str | None = None  # None: shared by the chunk
     release_us: int = 0  # not before; 0: at once
+    units: int = 1  # what it draws of its lane, where the lane counts segments
     reject: str = ""  # a code of [a-z0-9_]
     title: str = ""
 
@@ -104,6 +105,8 @@ class Admission:
             item["c"] = self.content
         if self.release_us:
             item["w"] = str(self.release_us)  # as text: no time may pass through a JSON number
+        if self.units > 1:
+            item["u"] = self.units
         if self.reject:
             item["r"], item["e"] = self.reject, self.title
         return compact(item)

@@ -373,6 +373,15 @@ def test_a_receipt_names_its_message_by_the_providers_id_when_the_reference_is_m
     assert ledger.run(calls.receipt("", [Fact(ref="none", provider_id="none", state="D")])) == ["lost"]
 
 
+def test_a_receipt_finds_its_message_by_the_providers_id_also_days_later(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted", provider_id="one")
+    clock.shift(3 * 24 * 3600)
+    assert ledger.run(calls.receipt("", [Fact(ref=None, provider_id="one", state="D")])) == ["applied"]
+    assert state(ledger, mid) == "delivered"
+
+
 def test_a_receipt_that_overtakes_the_answer_counts(ledger: Ledger) -> None:
     mid = queue(ledger)
     (taken,) = take_now(ledger)
@@ -522,6 +531,29 @@ def test_a_receipt_heard_but_not_yet_applied_holds_the_grace_back(ledger: Ledger
     assert state(ledger, taken.message) == "sent"
 
 
+def test_silence_before_a_deaf_time_does_not_count(ledger: Ledger, clock: Any) -> None:
+    taken = uncertain(ledger)
+    pass_time(ledger, clock, 3)
+    pass_time(ledger, clock, 6, hearing=False)
+    pass_time(ledger, clock, 3)
+    assert state(ledger, taken.message) == "uncertain", (
+        "what came while nobody could hear may be lost: five seconds anew"
+    )
+    pass_time(ledger, clock, 4)
+    assert state(ledger, taken.message) == "queued"
+
+
+def test_a_kept_batch_whose_pointer_was_lost_is_pointed_at_again(ledger: Ledger, clock: Any) -> None:
+    ledger.run(calls.hear("b1", b"[]"))
+    clock.shift(9)
+    assert wake(ledger) == []
+    clock.shift(2)
+    assert wake(ledger) == [calls.Pointer("reconcile", "b1", "")]
+    ledger.run(calls.receipt("b1", []))
+    clock.shift(3600)
+    assert wake(ledger) == []
+
+
 def test_ten_deaf_minutes_are_enough(ledger: Ledger, clock: Any) -> None:
     taken = uncertain(ledger)
     pass_time(ledger, clock, 590, hearing=False)
@@ -563,6 +595,15 @@ def test_a_careful_job_type_does_not_ask_again_while_the_first_request_is_being_
         assert take_now(ledger) == []
     seen = view(ledger, mid)
     assert (seen.state, seen.timeline[-1].reason) == ("unconfirmed", "give_up")
+
+
+def test_what_is_being_worked_on_may_be_out(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger, valid_for_us=20_000_000)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "conflict", why="10036", delay_us=1_000_000)
+    ledger.run(calls.lane("alerts", "pause"))
+    pass_time(ledger, clock, 25)
+    assert state(ledger, mid) == "unconfirmed"
 
 
 def in_doubt_again(ledger: Ledger, clock: Any, **other: Any) -> str:
@@ -623,6 +664,29 @@ def test_a_dead_process_leaves_its_messages_uncertain_and_a_stall_robs_nobody(le
 
 
 # --- silence, validity, schedule, cancel
+
+
+def test_a_dead_process_does_not_make_uncertain_what_another_took_after_it(ledger: Ledger, clock: Any) -> None:
+    ledger.run(calls.beat("p2", "first"))
+    mid = queue(ledger)
+    take_now(ledger, "p1")  # and p1 stalls, so that its result never comes
+    for _ in range(90):
+        clock.shift(0.5)
+        ledger.run(calls.beat("p1", "again"))
+        ledger.run(calls.beat("p2", "again"))
+        ledger.run(calls.reap("p2"))
+        ledger.run(calls.ear("w1"))
+        wake(ledger)
+    (again,) = take_now(ledger, "p2")
+    assert again.message == mid
+    for _ in range(24):  # p1 dies
+        clock.shift(0.5)
+        ledger.run(calls.beat("p2", "again"))
+        gone, in_doubt = ledger.run(calls.reap("p2"))
+        if gone:
+            break
+    assert (gone, in_doubt) == (["p1"], 0)
+    assert finish(ledger, again, "rejected", process="p2", why="40310", code="40310") == "ok", "its leave still stands"
 
 
 def test_a_silent_message_is_polled_at_growing_intervals_and_ends_after_72_hours(ledger: Ledger, clock: Any) -> None:
@@ -732,6 +796,16 @@ def test_the_newer_word_wins_and_a_tie_means_out(ledger: Ledger, steps: list[tup
     assert (state(ledger, queue(ledger)) == "opted_out") is blocked
 
 
+def test_a_word_from_the_future_does_not_outlast_a_later_one(ledger: Ledger, clock: Any) -> None:
+    """The clocks of who sends it and of the server may differ."""
+    ahead_us = ledger.run(calls.hear("b0", b"[]")) + 240_000_000
+    ledger.run(calls.opt(TO, "out", scopes=["global"], occurred_us=ahead_us, source="webhook"))
+    clock.shift(10)
+    ledger.run(calls.opt(TO, "in", scopes=["global"], source="webhook"))
+    queue(ledger)
+    assert len(take_now(ledger)) == 1
+
+
 def test_start_does_not_lift_what_an_operator_set(ledger: Ledger, clock: Any) -> None:
     ledger.run(calls.opt(TO, "out", scopes=["global"], source="api", by_operator=True))
     clock.shift(1)
@@ -770,6 +844,12 @@ def test_a_group_is_opted_out_when_all_its_members_are(ledger: Ledger) -> None:
 def test_a_group_draws_one_unit_for_each_recipient(ledger: Ledger, clock: Any) -> None:
     for _ in range(40):
         queue(ledger, to=GROUP)
+    assert 32 <= len(drain(ledger, clock, 1)) <= 36
+
+
+def test_a_long_text_draws_its_segments_where_the_sender_counts_those(ledger: Ledger, clock: Any) -> None:
+    for _ in range(40):
+        admit(ledger, submit(ledger), units=3)
     assert 32 <= len(drain(ledger, clock, 1)) <= 36
 
 

@@ -103,6 +103,14 @@ def test_ten_segments_go_and_eleven_are_refused(config: Config, longest: str, na
     assert "11 segments" in refused.title
 
 
+def test_a_message_draws_its_segments_where_the_sender_counts_those(config: Config) -> None:
+    by_message, by_segment = config.senders["long"], config.senders["long"].model_copy(update={"unit": "segment"})
+    text = Content(text="a" * 307)
+    assert route("long", by_message, text) == Route("long", units=1)
+    assert route("long", by_segment, text) == Route("long", units=3)
+    assert route("long", by_segment, Content(text="a" * 307, media_urls=MEDIA)) == Route("long.mms", units=1)
+
+
 def test_a_job_type_may_allow_fewer_segments(config: Config) -> None:
     sender = config.senders["long"]
     assert route("long", sender, Content(text="a" * 306), max_parts=2) == Route("long")

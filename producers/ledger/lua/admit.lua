@@ -39,6 +39,7 @@ local function place(mid, rec, item, fields)
   if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', fields) end
   rec.ln = item.lane
   also('ln', item.lane)
+  if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
   local any
   if rec.gr then
     rec.gm, any = members(rec, item.lane)

@@ -57,7 +57,10 @@ local function settle_verdict(mid, rec, r)
     more[#more + 1], more[#more + 2] = 'an', tostring(math.max(0, num(rec.an, 1) - 1))
     again(mid, rec, r, more, true)
   elseif o == 'conflict' then -- an earlier request with this key is still being worked on: the same bytes later
-    if config('give_up:' .. rec.jt) then return doubt(mid, rec, r.why, more) end
+    if config('give_up:' .. rec.jt) then
+      if rec.s == 'S' then doubt(mid, rec, r.why, more) end -- one in doubt already stays so
+      return
+    end
     rec.mb = '1'
     more[#more + 1], more[#more + 2] = 'mb', '1'
     again(mid, rec, r, more)

@@ -69,9 +69,9 @@ local function fresh(l, slot)
   return nil
 end
 
--- Charge what a message costs: a cap all of it, a pace what goes beyond the unit that its slot drew. The lane's next
+-- Charge what a message costs: a cap its messages, a pace the units beyond the one that its slot drew. The lane's next
 -- granted slots pay first, for they were granted before the cost was known.
-local function charge(lane, l, slot, units)
+local function charge(lane, l, slot, units, counted)
   local owed = units - 1
   if owed > 0 then
     local ahead = call('ZRANGEBYSCORE', P .. 'g:' .. lane, '(' .. int(slot), int(slot + owed * l.buckets[1].t))
@@ -82,7 +82,7 @@ local function charge(lane, l, slot, units)
   end
   for _, b in ipairs(l.buckets) do
     if b.cap then
-      b.used = call('HINCRBY', b.key, 'used', units)
+      b.used = call('HINCRBY', b.key, 'used', counted)
     elseif owed > 0 then
       charge_pace(b, math.max(b.tat, NOW), owed)
     end
@@ -164,15 +164,16 @@ local function leave(mid, lane, l, slot, builder, message_token)
   if not rec.fa then
     more[#more + 1], more[#more + 2] = 'fa', int(NOW)
   end
-  local units = 1
+  local units, counted = num(rec.un, 1), 1
   if rec.gr then
     more[#more + 1], more[#more + 2] = 'gm', rec.gm
     units = #string.gsub(rec.gm, 'O', '')
+    counted = units
   end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)
   call('HSET', held, mid, rec.tk)
-  charge(lane, l, slot, units)
+  charge(lane, l, slot, units, counted)
   return answer
 end
 
