@@ -458,6 +458,16 @@ def test_a_stale_token_brings_facts_but_no_verdicts(ledger: Ledger, clock: Any) 
     assert state(ledger, mid) == "accepted"
 
 
+def test_a_process_that_was_taken_for_dead_may_still_say_that_it_sent_nothing(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger)
+    (taken,) = take_now(ledger)
+    clock.shift(31)
+    wake(ledger)
+    assert state(ledger, mid) == "uncertain"
+    assert finish(ledger, taken, "not_sent", why="late") == "ok"
+    assert state(ledger, mid) == "queued", "no grace: nothing can be heard of what never left"
+
+
 def test_two_provider_ids_for_one_message_are_counted_and_shown(ledger: Ledger) -> None:
     mid = queue(ledger)
     (taken,) = take_now(ledger)
