@@ -19,11 +19,13 @@ local function waiters(b)
   return b.waiters
 end
 
-local function place(lane, at, score)
-  call('HSET', P .. 'lane:' .. lane, 'at', at)
+-- Where the lane goes from here; `was` is where it was. One that is served stays in `due` meanwhile, and gets another score.
+local function place(lane, at, score, was)
+  if at ~= was then call('HSET', P .. 'lane:' .. lane, 'at', at) end
   if at == 'due' then
     call('ZADD', P .. 'due', int(score), 'l:' .. lane)
   else
+    if was == 'due' then call('ZREM', P .. 'due', 'l:' .. lane) end
     local tail = call('ZRANGE', P .. 'w:' .. at, -1, -1, 'WITHSCORES')
     call('ZADD', P .. 'w:' .. at, int(num(tail[2], 0) + 1), 'l:' .. lane)
     local b = bucket(at)
@@ -32,12 +34,27 @@ local function place(lane, at, score)
   end
 end
 
+local function nowhere(lane, was)
+  if was == 'due' then call('ZREM', P .. 'due', 'l:' .. lane) end
+  call('HDEL', P .. 'lane:' .. lane, 'at')
+end
+
+-- The first of a lane's shared buckets that others wait for.
+local function first_queue(names)
+  for i = 2, #names do
+    if waiters(bucket(names[i])) > 0 then return names[i] end
+  end
+end
+
 -- Serve one lane with at most `most` slots; `turn` is the shared bucket whose waiters are being served, or nil.
 local function serve(lane, most, turn)
   local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok')
-  call('HDEL', P .. 'lane:' .. lane, 'at')
+  local was = turn or 'due' -- from a bucket's waiters it has been popped already
   local names, bulk_may_go, reset = words(f[1]), true, nil
-  if f[2] or f[3] ~= '1' or #names == 0 then return 0 end
+  if f[2] or f[3] ~= '1' or #names == 0 then
+    nowhere(lane, was)
+    return 0
+  end
   local own = bucket(names[1])
   for _, name in ipairs(names) do
     local b = bucket(name)
@@ -52,14 +69,18 @@ local function serve(lane, most, turn)
   local have = call('ZCARD', q .. '0') + call('ZCARD', q .. '1') - granted
   local bulk = call('ZCARD', q .. '2')
   if bulk_may_go then have = have + bulk end
-  local given, slot, blocker, queue_at = 0, NOW, 1, nil
+  local given, slot, blocker, queue_at, slots = 0, NOW, 1, nil, {}
+  local passed = 1 -- a lane queues at its shared buckets in their order; where it has had its turn it need not queue again
+  for i, name in ipairs(names) do
+    if name == turn then passed = i end
+  end
   while have > 0 do
     slot, blocker, queue_at = NOW, 1, nil
     for i, name in ipairs(names) do
       local b = bucket(name)
       local free = free_at(b)
       if free > slot then slot, blocker = free, i end
-      if i > 1 and name ~= turn and waiters(b) > 0 then queue_at = queue_at or name end
+      if i > passed and waiters(b) > 0 then queue_at = queue_at or name end
     end
     if queue_at or slot > NOW + HI or given >= most or hands <= 0 then break end
     for i, name in ipairs(names) do
@@ -67,26 +88,32 @@ local function serve(lane, most, turn)
       -- the lane's own bucket is charged at the slot, shared ones in the order of decision
       if not b.cap then charge_pace(b, i == 1 and slot or math.max(b.tat, NOW), 1) end
     end
-    call('ZADD', g, int(slot), int(slot))
+    local text = int(slot)
+    slots[#slots + 1] = text -- as score and as member
+    slots[#slots + 1] = text
     out[#out + 1] = lane
-    out[#out + 1] = int(slot)
+    out[#out + 1] = text
     given, hands, have, granted = given + 1, hands - 1, have - 1, granted + 1
   end
+  for i = 1, #slots, 1000 do call('ZADD', g, unpack(slots, i, math.min(i + 999, #slots))) end
   if have > 0 then
     if queue_at then
-      place(lane, queue_at)
+      place(lane, queue_at, nil, was)
     elseif slot > NOW + HI then
-      if blocker == 1 then place(lane, 'due', slot) else place(lane, names[blocker]) end
-    elseif turn then
-      place(lane, turn)
+      if blocker == 1 then place(lane, 'due', slot, was) else place(lane, names[blocker], nil, was) end
+    elseif turn then -- for its next message it queues from the start
+      place(lane, first_queue(names) or turn, nil, was)
     else
       later[#later + 1] = lane
+      call('ZREM', P .. 'due', 'l:' .. lane)
     end
   elseif granted <= 0 and bulk > 0 and not bulk_may_go then
-    place(lane, 'due', math.max(reset, NOW + LO + 1))
+    place(lane, 'due', math.max(reset, NOW + LO + 1), was)
   elseif granted > 0 then -- all are spoken for: look again when the last slot has lapsed
-    local last = call('ZRANGE', g, -1, -1, 'WITHSCORES')
-    place(lane, 'due', math.max(num(last[2], 0) + own.tol, NOW + LO + 1))
+    local last = given > 0 and slots[#slots] or call('ZRANGE', g, -1, -1)[1]
+    place(lane, 'due', math.max(num(last, 0) + own.tol, NOW + LO + 1), was)
+  else
+    nowhere(lane, was)
   end
   return given
 end
@@ -94,7 +121,7 @@ end
 -- A lane that breaks the script waits a minute; the others get their slots.
 local function visit(lane, most, turn)
   local ok, given = safely('grant', lane, serve, lane, most, turn)
-  if not ok then place(lane, 'due', NOW + 60000000) end
+  if not ok then place(lane, 'due', NOW + 60000000, turn or 'due') end
   return given or 0
 end
 
@@ -119,16 +146,17 @@ end
 while hands > 0 and visits > 0 do
   local head = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
   if #head == 0 or tonumber(head[2]) > NOW + LO then break end
-  call('ZREM', P .. 'due', head[1])
   local kind, name = string.sub(head[1], 1, 2), string.sub(head[1], 3)
   if kind == 'b:' then
+    call('ZREM', P .. 'due', head[1])
     serve_bucket(name)
   else
     visits = visits - 1
     visit(name, quotas[name] or quota, nil)
   end
 end
-for _, lane in ipairs(later) do place(lane, 'due', NOW) end
+for _, lane in ipairs(later) do place(lane, 'due', NOW, 'due') end
+settle_buckets()
 local head = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
 local reply = { 'ok', int(NOW), #head > 0 and int(tonumber(head[2])) or '' }
 for i = 1, #out do reply[i + 3] = out[i] end

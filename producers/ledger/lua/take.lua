@@ -202,5 +202,6 @@ end
 for lane, l in pairs(lanes) do
   if l.pops > 0 then write_turns(lane, l) end
 end
+settle_buckets()
 settle_counts()
 return { 'ok', int(NOW), unpack(answers) }

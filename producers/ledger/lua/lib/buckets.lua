@@ -34,6 +34,12 @@ local function free_at(b)
 end
 
 local function charge_pace(b, from, units)
-  b.tat = from + units * b.t
-  call('HSET', b.key, 'tat', int(b.tat))
+  b.tat, b.charged = from + units * b.t, true
+end
+
+-- What was charged is written once a call, however many slots it took. A script that charges says this last.
+local function settle_buckets()
+  for _, b in pairs(buckets) do
+    if b.charged then call('HSET', b.key, 'tat', int(b.tat)) end
+  end
 end
