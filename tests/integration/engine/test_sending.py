@@ -52,9 +52,11 @@ class Gateway:
         default_factory=lambda: Outcome(kind="accepted", reason="ok", provider_id="p1")
     )
     sent: list[tuple[float, Request]] = field(default_factory=list)
+    resends: list[bool] = field(default_factory=list)
 
     async def send(self, request: Request, *, is_resend: bool = False) -> Outcome:
         self.sent.append((time.monotonic(), request))
+        self.resends.append(is_resend)
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
@@ -227,13 +229,14 @@ def test_a_slot_that_the_server_calls_late_is_missed(line: MakeLine, ledger: Led
     run(work())
 
 
+@pytest.mark.parametrize("failure", [RuntimeError("a bug"), asyncio.CancelledError()], ids=["a bug", "cancelled"])
 def test_a_failure_of_ours_after_the_bytes_may_have_left_is_uncertain(
-    line: MakeLine, ledger: Ledger, numbers: Numbers
+    line: MakeLine, ledger: Ledger, numbers: Numbers, failure: BaseException
 ) -> None:
     notification = fill(ledger, numbers(1))
 
     async def work() -> None:
-        ours = line(Gateway(answer=RuntimeError("a bug")))
+        ours = line(Gateway(answer=failure))
         ours.takes.add(granted(ledger))
         await ours.until(lambda: len(ours.results) == 1)
         await ours.aclose()
@@ -242,6 +245,27 @@ def test_a_failure_of_ours_after_the_bytes_may_have_left_is_uncertain(
     message = read_message(ledger, f"{notification}-0")
     assert message
     assert message.state == "uncertain"
+
+
+def test_the_gateway_is_told_of_a_resend(line: MakeLine, ledger: Ledger, numbers: Numbers) -> None:
+    """It judges 409 and 422 otherwise then: the key may have gone out with other bytes."""
+    notification = fill(ledger, numbers(1))
+
+    async def work() -> None:
+        gateway = Gateway(answer=Outcome(kind="conflict", reason="10036"))
+        ours = line(gateway)
+        ours.takes.add(granted(ledger))
+        await ours.until(lambda: len(ours.results) == 1)
+        # it waits some seconds now: let its timer ring
+        ledger.redis.zadd(ledger.key("timers"), {f"{notification}-0": 0})
+        ledger.run(calls.wake())
+        ours.takes.add(granted(ledger))
+        await ours.until(lambda: len(ours.results) == 2)
+        assert gateway.resends == [False, True]
+        assert gateway.sent[0][1] == gateway.sent[1][1], "the same bytes and key"
+        await ours.aclose()
+
+    run(work())
 
 
 def test_a_message_that_no_request_can_be_made_of_is_rejected_at_the_third_try(
