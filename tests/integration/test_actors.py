@@ -336,6 +336,8 @@ def test_one_poisonous_event_is_put_aside_alone_and_the_rest_goes_on(
 def test_a_batch_stays_while_the_server_takes_no_writes(published: Ledger, config: Config, notifier: Notifier) -> None:
     class ReadOnly(Ledger):
         def run(self, call: Any) -> Any:
+            if len(call.args) == 1:  # it brings no facts: only forgets the batch, which must come after them
+                return super().run(call)
             raise ReadOnlyError("You can't write against a read only replica.")
 
     message = accepted(published, config, notifier, PID)

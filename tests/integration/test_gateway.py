@@ -178,6 +178,12 @@ async def test_an_accepted_message_tells_all_that_the_answer_held() -> None:
     )
 
 
+async def test_an_answer_about_another_message_is_uncertain() -> None:
+    theirs = {**ACCEPTED["data"], "webhook_url": "https://app.test/webhooks/telnyx?ref=another-0"}
+    outcome = await outcome_of(respond(200, {"data": theirs}))
+    assert (outcome.kind, outcome.reason, outcome.provider_id) == ("uncertain", "foreign_answer", None)
+
+
 async def test_a_replayed_answer_is_accepted_and_says_so() -> None:
     outcome = await outcome_of(respond(201, ACCEPTED, Idempotent_Replayed="true"), is_resend=True)
     assert (outcome.kind, outcome.replayed) == ("accepted", True)
