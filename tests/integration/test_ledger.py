@@ -13,6 +13,7 @@ import time_machine
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ledger_kit import HOUR_US, TO, admit, finish, lane, publication, queue, state, submit, take_now, view
+from redis.exceptions import ResponseError
 
 from producers.ledger import calls
 from producers.ledger.calls import Fact, Missed, Slot, Taken
@@ -891,3 +892,192 @@ def test_content_is_gone_once_a_message_is_delivered_and_the_record_lives_for_th
     record = ledger.redis.hgetall(ledger.key(f"m:{mid}"))
     assert b"hello" not in b"".join(record.values())
     assert ledger.redis.ttl(ledger.key(f"m:{mid}")) == 604_800
+
+
+# --- what goes wrong inside a script
+
+
+def poisoned(ledger: Ledger) -> int:
+    return int(ledger.redis.hget(ledger.key("counts"), "poisoned") or 0)
+
+
+def test_a_timer_that_breaks_the_script_holds_up_no_other_and_is_tried_again(ledger: Ledger, clock: Any) -> None:
+    at = int(START.timestamp() * 1e6) + 5_000_000
+    broken, sound = (submit(ledger, send_at_us=at + n) for n in range(2))
+    for id in (broken, sound):
+        admit(ledger, id)
+    ledger.redis.hdel(ledger.key(f"m:{broken}-0"), "ln")
+    clock.shift(6)
+    wake(ledger)
+    assert state(ledger, f"{sound}-0") == "queued"
+    assert poisoned(ledger) == 1
+    clock.shift(5)
+    wake(ledger)
+    assert poisoned(ledger) == 1, "it is not met by every call"
+    ledger.redis.hset(ledger.key(f"m:{broken}-0"), "ln", "alerts")
+    clock.shift(60)
+    wake(ledger)
+    assert state(ledger, f"{broken}-0") == "queued"
+
+
+def test_a_message_that_breaks_take_is_put_aside_and_its_slot_serves_the_next(ledger: Ledger, clock: Any) -> None:
+    broken, sound = queue(ledger), queue(ledger)
+    ledger.redis.hdel(ledger.key(f"m:{broken}"), "to")
+    assert [t.message for t in take_now(ledger, hands=1)] == [sound]
+    ledger.redis.hset(ledger.key(f"m:{broken}"), "to", TO)
+    clock.shift(61)
+    ledger.run(calls.beat("p1", "first"))
+    wake(ledger)
+    assert broken in [t.message for t in take_now(ledger)]
+
+
+def test_a_result_that_breaks_finish_costs_its_neighbours_nothing(ledger: Ledger) -> None:
+    queue(ledger)
+    queue(ledger)
+    broken, sound = take_now(ledger)
+    ledger.redis.hdel(ledger.key(f"m:{broken.message}"), "ln")
+    results = [calls.Finish(message=t.message, token=t.token, outcome="retry", why="x") for t in (broken, sound)]
+    assert ledger.run(calls.finish("p1", results)) == ["poison", "ok"]
+    assert state(ledger, sound.message) == "queued"
+
+
+def test_a_fact_that_breaks_receipt_fails_the_call_only_after_all_others_are_applied(ledger: Ledger) -> None:
+    mids = [queue(ledger) for _ in range(3)]
+    for taken in take_now(ledger):
+        finish(ledger, taken, "accepted")
+    ledger.run(calls.hear("batch", b"[]"))
+    ledger.redis.hset(ledger.key(f"m:{mids[1]}"), "at", "never")
+    facts = [Fact(ref=mid, provider_id=f"pid-{mid}", state="D") for mid in mids]
+    with pytest.raises(ResponseError, match="breaks the script"):
+        ledger.run(calls.receipt("batch", facts))
+    assert [state(ledger, mids[0]), state(ledger, mids[2])] == ["delivered", "delivered"]
+    assert ledger.redis.exists(ledger.key("rx:batch")), "the batch is kept until its poison is found"
+
+
+def test_an_unpublished_bucket_is_slow_and_never_unlimited(ledger: Ledger, clock: Any) -> None:
+    admit(ledger, submit(ledger, messages=50))
+    ledger.redis.delete(ledger.key("b:s:alerts"))
+    assert 1 <= len(drain(ledger, clock, 2)) <= 3
+
+
+# --- nothing is forgotten, nothing grows without end
+
+
+def test_what_comes_back_after_its_validity_ends_also_in_a_lane_that_gives_nothing(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger, valid_for_us=3_000_000)
+    (taken,) = take_now(ledger)
+    clock.shift(5)
+    wake(ledger)  # the timer of its validity has rung while it was away
+    ledger.run(calls.lane("alerts", "pause"))
+    finish(ledger, taken, "retry", why="http_500")
+    assert state(ledger, mid) == "expired"
+
+
+def test_recipients_that_were_never_expanded_expire_with_the_others_at_once(ledger: Ledger, clock: Any) -> None:
+    ledger.run(calls.lane("alerts", "pause"))
+    id = submit(ledger, messages=800, valid_for_us=30_000_000)
+    chunk = [calls.Admission(to=f"+1312{i:07d}", lane="alerts") for i in range(200)]
+    ledger.run(calls.admit(id, "0", "{}", chunk))
+    ledger.run(calls.admit(id, "1", "{}", chunk))
+    clock.shift(31)
+    wake(ledger)
+    seen = read_notification(ledger, id, limit=1000)
+    assert seen is not None
+    assert seen.state_counts == {"expired": 800}
+    assert {m.state for m in seen.messages} == {"expired"}
+    assert (seen.messages[-1].timeline[-1].at_us - seen.submitted_us) // 1_000_000 == 31
+    assert ledger.run(calls.load(id, "2")) is None
+
+
+def test_nobody_picks_up_pointers_and_they_become_rarer(ledger: Ledger, clock: Any) -> None:
+    submit(ledger)
+    ledger.run(calls.hear("batch", b"[]"))
+    pointers: list[calls.Pointer] = []
+    for _ in range(350):
+        clock.shift(10)
+        pointers += wake(ledger)
+    kinds = [p.kind for p in pointers]
+    assert 8 <= kinds.count("expand") <= 20
+    assert 8 <= kinds.count("reconcile") <= 20
+
+
+def test_a_message_refused_for_days_keeps_a_short_record_and_its_number_of_attempts(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger, valid_for_us=72 * HOUR_US)
+    for _ in range(200):
+        (taken,) = take_now(ledger)
+        finish(ledger, taken, "slow_down", why="http_429", code="429", title="Too Many Requests")
+        clock.shift(1)
+    record = ledger.redis.hgetall(ledger.key(f"m:{mid}"))
+    assert sum(map(len, record.values())) < 2500
+    seen = view(ledger, mid)
+    assert seen.attempts == 200
+    assert [s.attempt for s in seen.timeline][-1] == 200
+    assert [s.state for s in seen.timeline][:3] == ["new", "queued", "sending"]
+
+
+def test_a_second_provider_id_finds_its_message_too(ledger: Ledger) -> None:
+    mid = queue(ledger)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted", provider_id="one")
+    ledger.run(calls.receipt("", [Fact(ref=mid, provider_id="two", state="T")]))
+    assert ledger.run(calls.receipt("", [Fact(ref=None, provider_id="two", state="D")])) == ["duplicate"]
+    assert state(ledger, mid) == "delivered"
+    assert ledger.redis.hget(ledger.key("counts"), "doubled") == b"1"
+
+
+# --- limits that lanes share
+
+
+def test_a_resume_lifts_the_senders_own_hold_and_no_shared_one(ledger: Ledger, clock: Any) -> None:
+    pub = publication(
+        {"alerts": lane("alerts", "s:alerts", "a:sms")},
+        {"s:alerts": {"t_us": 10_000}, "a:sms": {"t_us": 10_000}},
+        digest="account",
+    )
+    ledger.run(calls.publish(pub, {}))
+    for bucket, left in (("own", 1), ("account", 0)):
+        queue(ledger)
+        (taken,) = take_now(ledger)
+        finish(ledger, taken, "slow_down", why="http_429", hold_us=60_000_000, bucket=bucket)
+        assert take_now(ledger) == []
+        ledger.run(calls.lane("alerts", "resume"))
+        got = take_now(ledger)
+        assert len(got) == left
+        for again in got:
+            finish(ledger, again, "accepted")
+    assert ledger.redis.hget(ledger.key("b:a:sms"), "hold"), "the account's hold protects other senders too"
+
+
+def test_a_lane_behind_two_full_limits_is_not_starved_by_those_behind_one(ledger: Ledger, clock: Any) -> None:
+    both, one = [f"x{i}" for i in range(4)], [f"y{i}" for i in range(3)]
+    lanes = {n: lane(n, f"s:{n}", "p:a", "a:sms") for n in both} | {n: lane(n, f"s:{n}", "a:sms") for n in one}
+    buckets = {f"s:{n}": {"t_us": 10_000} for n in lanes} | {"p:a": {"t_us": 200_000}, "a:sms": {"t_us": 50_000}}
+    ledger.run(calls.publish(publication(lanes, buckets, digest="two limits"), {}))
+    for n in lanes:
+        admit(ledger, submit(ledger, messages=120), lane=n)
+    got = [name for name, _ in drain(ledger, clock, 8, step_s=0.01)]
+    assert len(got) >= 155, "the account's 20/s are used"
+    assert all(got.count(n) >= 4 for n in both), {n: got.count(n) for n in lanes}
+
+
+def test_a_lane_that_no_longer_draws_on_a_limit_does_not_go_on_waiting_for_it(ledger: Ledger, clock: Any) -> None:
+    lanes = {n: lane(n, f"s:{n}", "a:sms") for n in ("a", "b")}
+    buckets = {f"s:{n}": {"t_us": 10_000} for n in lanes} | {"a:sms": {"t_us": HOUR_US}}
+    ledger.run(calls.publish(publication(lanes, buckets, digest="slow"), {}))
+    for n in lanes:
+        admit(ledger, submit(ledger, messages=3), lane=n)
+    assert len(drain(ledger, clock, 1)) == 1
+    free = {n: lane(n, f"s:{n}") for n in lanes}
+    ledger.run(calls.publish(publication(free, buckets, digest="free"), {}))
+    assert len(drain(ledger, clock, 1)) == 5
+
+
+def test_a_shared_limit_that_is_raised_is_raised_at_once(ledger: Ledger, clock: Any) -> None:
+    lanes = {n: lane(n, f"s:{n}", "a:sms") for n in ("a", "b")}
+    buckets = {f"s:{n}": {"t_us": 10_000} for n in lanes}
+    ledger.run(calls.publish(publication(lanes, buckets | {"a:sms": {"t_us": HOUR_US}}, digest="slow"), {}))
+    for n in lanes:
+        admit(ledger, submit(ledger, messages=3), lane=n)
+    assert len(drain(ledger, clock, 1)) == 1
+    ledger.run(calls.publish(publication(lanes, buckets | {"a:sms": {"t_us": 10_000}}, digest="fast"), {}))
+    assert len(drain(ledger, clock, 1)) == 5
