@@ -397,11 +397,12 @@ class LedgerMachine(RuleBasedStateMachine):
         job_type=st.sampled_from(["notice", "notice", "careful"]),
         where=st.sampled_from("aaabbc"),
         count=st.integers(1, 3),
+        valid_us=st.sampled_from([8 * SECOND_US, 24 * HOUR_US, 24 * HOUR_US]),
     )
-    def queue(self, to: str, klass: int, job_type: str, where: str, count: int) -> None:
+    def queue(self, *, to: str, klass: int, job_type: str, where: str, count: int, valid_us: int) -> None:
         """Some messages straight into a lane, since most of what can go wrong begins there."""
         for _ in range(count):
-            self.submit(to=to, klass=klass, job_type=job_type, valid_us=24 * HOUR_US, later_us=0, size=1)
+            self.submit(to=to, klass=klass, job_type=job_type, valid_us=valid_us, later_us=0, size=1)
             n = self.notifications[-1]
             loaded = self.run_call(calls.load(n.id, None))
             assert loaded is not None
@@ -637,7 +638,8 @@ class LedgerMachine(RuleBasedStateMachine):
         count: bool,
     ) -> None:
         under_way = [(p, t) for p, t in self.taken if self.messages[t.message].token == t.token][-6:]
-        some = data.draw(st.lists(st.sampled_from(under_way + self.taken[-6:]), min_size=1, max_size=3))
+        void = [(p, t) for p, t in self.taken if self.messages[t.message].token != t.token][-4:]
+        some = data.draw(st.lists(st.sampled_from(under_way + void + self.taken[-3:]), min_size=1, max_size=3))
         process = some[0][0]
         results = [
             self.result(t, outcome, delay_us=delay_us, hold_us=hold_us, bucket=bucket, other_id=other_id, count=count)
@@ -646,6 +648,20 @@ class LedgerMachine(RuleBasedStateMachine):
         words = self.run_call(calls.finish(process, results))
         for result, said in zip(results, words, strict=True):
             assert said == self.finished(process, result), (said, result)
+
+    @precondition(lambda self: any(self.messages[t.message].state == "S" for _, t in self.taken))
+    @rule(seconds=st.sampled_from([4, 8, 9]), name=st.sampled_from(["p1", "p2"]), die=st.booleans())
+    def fall_silent(self, seconds: int, name: str, die: bool) -> None:
+        """Answers are lost, or a worker is; then what is in doubt may leave again, under another token."""
+        if die:
+            self.clock.shift(11)
+        else:
+            under_way = [(p, t) for p, t in self.taken if self.messages[t.message].token == t.token]
+            for process, t in under_way:
+                lost = Finish(message=t.message, token=t.token, outcome="uncertain", why="read_timeout")
+                assert self.run_call(calls.finish(process, [lost])) == [self.finished(process, lost)]
+        self.live_on(seconds + 12 * die)
+        self.send(name, 0, 6)
 
     def result(
         self, t: Taken, outcome: Any, *, delay_us: int, hold_us: int, bucket: Any, other_id: bool, count: bool

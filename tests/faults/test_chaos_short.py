@@ -23,7 +23,7 @@ from worker.children import Child
 from worker.embedded import EmbeddedServer
 from worker.sandbox import SandboxOptions
 
-pytestmark = pytest.mark.xdist_group("chaos")  # beside the other faults, for both take long
+pytestmark = pytest.mark.slow
 
 JOB_TYPES = {"notice": 4, "reminder": 3, "promotion": 2, "otp": 1}  # four lanes' worth, by share
 KILLED_WORKERS = 6
@@ -86,8 +86,10 @@ class Chaos:
         """Longer than its life lasts without a beat: the other tree takes over what it held."""
         nth = self.draw.randrange(len(self.trees))
         frozen = self.trees[nth]
-        wait_until(lambda: self._booted(frozen), what="the tree to boot", child=frozen)
-        wait_until(lambda: self._booted(self.trees[1 - nth]), what="the other to boot", child=self.trees[1 - nth])
+        wait_until(lambda: self._booted(frozen), what="the tree to boot", child=frozen, timeout_s=90)
+        wait_until(
+            lambda: self._booted(self.trees[1 - nth]), what="the other to boot", child=self.trees[1 - nth], timeout_s=90
+        )
         before = self.service.living()
         os.killpg(frozen.pid, signal.SIGSTOP)
         try:
@@ -100,7 +102,7 @@ class Chaos:
         self.trees = [self._start_tree(), self._start_tree()]
         self.web = self.service.start_web()
         for tree in self.trees:
-            wait_until(lambda tree=tree: self._booted(tree), what="a tree to boot", child=tree)
+            wait_until(lambda tree=tree: self._booted(tree), what="a tree to boot", child=tree, timeout_s=90)
 
     def end(self) -> None:
         """Everything that lives ends in good order."""

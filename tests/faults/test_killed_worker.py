@@ -9,7 +9,10 @@ import pytest
 from service_kit import running_service, terminate, wait_until
 
 
-@pytest.mark.parametrize("honour_keys", [True, False], ids=["keys", "no keys"])
+@pytest.mark.parametrize(
+    "honour_keys",
+    [pytest.param(True, id="keys", marks=pytest.mark.slow), pytest.param(False, id="no keys")],
+)
 def test_a_killed_workers_requests_under_way_end_and_nobody_gets_one_twice(tmp_path: Path, honour_keys: bool) -> None:
     """20 requests have left and are accepted, none is answered; the worker dies; receipts tell the rest.
 
@@ -32,6 +35,7 @@ def test_a_killed_workers_requests_under_way_end_and_nobody_gets_one_twice(tmp_p
         assert terminate(second) == 0
 
 
+@pytest.mark.slow
 def test_two_workers_hold_the_rate_together_and_the_killing_of_one_doubles_nothing(tmp_path: Path) -> None:
     with running_service(tmp_path, rate="40/s", grace="3s", liveness="2s") as service:
         service.start_web()
@@ -48,7 +52,10 @@ def test_two_workers_hold_the_rate_together_and_the_killing_of_one_doubles_nothi
         assert busiest <= 40 + 1 + 4, f"{busiest} in a second"
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["the master", "every process"])
+@pytest.mark.parametrize(
+    "whole_group",
+    [pytest.param(False, id="the master", marks=pytest.mark.slow), pytest.param(True, id="every process")],
+)
 def test_sigterm_however_often_drains_and_ends_with_0(tmp_path: Path, whole_group: bool, redis_url: str) -> None:
     with running_service(tmp_path, redis_url) as service:
         service.sandbox("faults", {"latency_ms": 1500})

@@ -1,5 +1,6 @@
 """The scripts against a model of the rules, with random commands in virtual time."""
 
+from ledger_kit import HOUR_US
 from ledger_model import LedgerMachine, search
 
 
@@ -13,7 +14,7 @@ def test_the_search_reaches_what_it_is_for() -> None:
     try:
         machine.begin()
         for klass in range(3):
-            machine.queue(to="+13125550300", klass=klass, job_type="notice", where="a", count=2)
+            machine.queue(to="+13125550300", klass=klass, job_type="notice", where="a", count=2, valid_us=24 * HOUR_US)
         machine.send("p1", 0, 4)
         machine.everything_holds()
         states = [m.state for m in machine.messages.values()]

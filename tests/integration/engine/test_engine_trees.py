@@ -20,6 +20,8 @@ Wait = Callable[..., Any]
 RATE, COUNT = 50, 200
 STOPS_WITHIN_S = 25
 
+pytestmark = pytest.mark.slow  # tests/faults and the demo show the main of it in every run
+
 
 def most_in_a_second(arrivals_s: list[float]) -> int:
     most = first = 0

@@ -88,7 +88,13 @@ def test_the_document_is_the_same_for_everyone(web: Web, document: dict[str, Any
     assert web.call("GET", "/openapi.json", key=None).json() == document
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "POST /v1/notifications" else pytest.mark.slow)
+        for name in sorted(OPERATIONS)
+    ],
+)
 def test_what_the_server_answers_is_what_the_document_says(web: Web, name: str) -> None:
     """Requests made from the document, good and odd ones: no answer that it does not know, and none of ours is a 500."""
     method, path = name.split(" ")
