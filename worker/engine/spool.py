@@ -8,9 +8,11 @@ ones are dropped and counted: a worker that sends is worth more than its log.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
+import time
 from logging.handlers import QueueHandler, QueueListener
 
 KEPT = 10_000
@@ -39,7 +41,7 @@ class Spool(QueueHandler):
         if listener is None:
             return
         logging.getLogger().handlers[:] = listener.handlers
-        flushing = threading.Thread(target=listener.stop, daemon=True)
+        flushing = threading.Thread(target=_finish, args=(listener,), daemon=True)
         flushing.start()
         flushing.join(_FLUSH_S)
 
@@ -54,6 +56,15 @@ class Spool(QueueHandler):
             self._lines.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+
+
+def _finish(listener: QueueListener) -> None:
+    """Let the listener write what is left. Its end mark needs a place in the queue too, which may be full as yet."""
+    while True:
+        with contextlib.suppress(queue.Full):
+            listener.stop()
+            return
+        time.sleep(0.01)
 
 
 spool = Spool()
