@@ -60,6 +60,15 @@ local function still_listening(rec, grace)
   return math.max(start + grace, NOW + 500000)
 end
 
+-- What was held by the same dead processes comes back at the same time, and the one that ends them would end the same
+-- others again, until all had lost too many holders. So those that lost two come back apart, each at an instant of its own.
+local function apart(mid, rec)
+  local mixed = 0
+  for i = 1, #mid do mixed = (mixed * 31 + string.byte(mid, i) + num(rec.dk, 0) * 7919) % 65521 end
+  local wait = 1 + mixed / 65521 * 10000000 * 2 ^ num(rec.dk, 0)
+  return move(mid, rec, 'W', 'apart', NOW + wait)
+end
+
 local function decide(mid, rec)
   local later = still_listening(rec, grace_of(rec))
   if later then return call('ZADD', timers, int(later), mid) end
@@ -67,6 +76,7 @@ local function decide(mid, rec)
   if config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil) end
   if NOW >= num(rec.vu, 0) then return move(mid, rec, 'X', 'validity', nil) end
   if NOW - num(rec.fa, NOW) > 82800000000 then return move(mid, rec, 'X', 'key_too_old', nil) end
+  if num(rec.dk, 0) > 1 then return apart(mid, rec) end
   return queue(mid, rec, 'grace')
 end
 
@@ -80,7 +90,7 @@ local function look(mid)
     armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
     return call('ZREM', timers, mid)
   elseif rec.s == 'S' then
-    return doubt(mid, rec, 'stalled')
+    return lose_holder(mid, rec, 'stalled')
   elseif rec.s == 'U' then
     return decide(mid, rec)
   elseif rec.s == 'A' or rec.s == 'T' then
@@ -159,5 +169,8 @@ for _, member in ipairs(due) do
 end
 for lane, class in pairs(armed) do safely('arm', lane, arm, lane, class) end
 settle_counts()
+-- dead letters are listed for as long as they keep their content, and no more of them than a person could look through
+call('ZREMRANGEBYSCORE', P .. 'dead', '-inf', int(NOW - math.max(setting('content_kept_s', 0), DEAD_KEPT_S) * 1000000))
+call('ZREMRANGEBYRANK', P .. 'dead', 0, -100001)
 if more or budget <= 0 then emit('again', '') end
 return out
