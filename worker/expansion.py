@@ -212,7 +212,9 @@ def _request_of(request: Mapping[str, Any], variables: Mapping[str, Any] | None)
     """What a recipient of many would have been sent by, alone: the request with the recipient's own variables."""
     if variables:
         request = {**request, "variables": {**request.get("variables", {}), **variables}}
-    return calls.compact(request)
+    return json.dumps(
+        request, separators=(",", ":")
+    )  # ASCII: also what could not be stored as text comes back as it was
 
 
 def is_urgent_and_small(loaded: Loaded) -> bool:
@@ -238,13 +240,14 @@ class _Chunk:
     def admission(self, to: str, variables: Mapping[str, Any] | None) -> Admission:
         try:
             made = self._make(variables) if variables else self._for_all
-            refusal = made if isinstance(made, Refusal) else refused_destination(self._sender, to)
-            if isinstance(made, _Made) and refusal is None:
-                is_own = bool(variables) or not self._may_share
-                return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
+            if isinstance(made, _Made):
+                made = refused_destination(self._sender, to) or made
         except Exception as exc:  # noqa: BLE001 - one recipient must not hold back the others
-            refusal = _poison(exc)
-        return _rejected(to, refusal, _request_of(self._request, variables) if self._may_share else None)
+            made = _poison(exc)
+        if isinstance(made, Refusal):
+            return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
+        is_own = bool(variables) or not self._may_share
+        return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
 
     @cached_property
     def _for_all(self) -> _Made | Refusal:
