@@ -825,6 +825,34 @@ class LedgerMachine(RuleBasedStateMachine):
         entry = data.draw(st.sampled_from(ended if ended and why == "replay" else list(self.legs)))
         self.make_leg(entry, why, ahead, valid_us)
 
+    @precondition(
+        lambda self: len(self.messages) < 60 and any(self.messages[t.message].state == "S" for _, t in self.taken)
+    )
+    @rule(
+        letter=st.sampled_from("RFX"), then=st.sampled_from(["send", "", "D", "F"]), name=st.sampled_from(["p1", "p2"])
+    )
+    def fail_and_replay(self, letter: str, then: str, name: str) -> None:
+        """The way to a leg, which chance alone walks rarely: one under way ends without arriving, and is sent again."""
+        process, t = next((p, t) for p, t in reversed(self.taken) if self.messages[t.message].state == "S")
+        verdict: Any = "rejected" if letter == "R" else "accepted"
+        result = self.result(t, verdict, delay_us=0, hold_us=0, bucket="own", other_id=False, count=False)
+        assert self.run_call(calls.finish(process, [result])) == [self.finished(process, result)]
+
+        def hear(state: str) -> None:
+            to = [(n, state) for n in t.to] if len(t.to) > 1 else ()
+            facts = [Fact(ref=t.message, provider_id=f"pid-{t.message}", state=state, to=to)]
+            self.apply_facts(facts, self.run_call(calls.receipt("", facts)))
+
+        if letter != "R":
+            hear(letter)
+        self.make_leg(self.entry_of(self.messages[t.message]), "replay", 1, 24 * HOUR_US)
+        if then == "send":
+            self.clock.shift(0.1)
+            if self.is_alive(self.names[name]):
+                self.send(name, 0, 6)
+        elif then:  # late, of the leg before
+            hear(then)
+
     def make_leg(self, entry: str, why: Any, ahead: int, valid_us: int) -> calls.Leg:
         """Ask for the leg that is so many ahead of the newest."""
         self.read()
