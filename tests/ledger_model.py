@@ -790,7 +790,7 @@ class LedgerMachine(RuleBasedStateMachine):
             m.state = self.after_grace(m)
             if m.state == "W":
                 m.look_us = int(self.redis.zscore(self.ledger.key("timers"), m.id))
-                assert 0 < m.look_us - self.now <= 81 * SECOND_US
+                assert 0 < m.look_us - self.now <= 41 * SECOND_US
         elif m.state in "AT" and self.now >= m.handed_us + SILENT_US:
             m.state = "X"
 

@@ -65,7 +65,7 @@ end
 local function apart(mid, rec)
   local mixed = 0
   for i = 1, #mid do mixed = (mixed * 31 + string.byte(mid, i) + num(rec.dk, 0) * 7919) % 65521 end
-  local wait = 1 + mixed / 65521 * 10000000 * 2 ^ num(rec.dk, 0)
+  local wait = 1 + mixed / 65521 * 5000000 * 2 ^ num(rec.dk, 0)
   return move(mid, rec, 'W', 'apart', NOW + wait)
 end
 
@@ -85,7 +85,10 @@ local function look(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
   if rec.s == 'W' then
     return queue(mid, rec)
-  elseif rec.s == 'Q' then -- it was put aside: back into its lane, if it is not there
+  elseif rec.s == 'Q' then -- it broke a script and was put aside: back into its lane, if it is not there
+    local tries = num(rec.tr, 0) + 1
+    if tries >= setting('max_tries', 5) then return finish_as(mid, rec, 'R', 'poison', { 'tr', int(tries) }) end
+    call('HSET', mkey(mid), 'tr', int(tries))
     if not call('ZSCORE', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) then put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid) end
     armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
     return call('ZREM', timers, mid)
