@@ -93,7 +93,7 @@ local function look(mid)
     armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
     return call('ZREM', timers, mid)
   elseif rec.s == 'S' then
-    return lose_holder(mid, rec, 'stalled')
+    return lose_holder(mid, rec, call('EXISTS', P .. 'alive:' .. (rec.h or '')) == 1 and 'stalled' or 'died')
   elseif rec.s == 'U' then
     return decide(mid, rec)
   elseif rec.s == 'A' or rec.s == 'T' then
