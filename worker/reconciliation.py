@@ -3,7 +3,7 @@
 Invariants, each with a test named after it:
 
 - A batch leaves the ledger only after every fact of it was applied or put aside, in that order.
-- One poisonous event is put aside alone, and the rest of its batch goes on.
+- One poisonous event is put aside alone, and the rest of its batch goes on; also one that ends whoever reads it.
 - Running twice, or in any order, changes nothing more: facts have a rank.
 - A receipt never opts anybody out: an opt-out is what a person says, or what the API's answer says, and a carrier's 40300
   is neither.
@@ -27,6 +27,8 @@ from worker.telnyx.errors import describe
 from worker.telnyx.receipts import Fact, parse_event, to_ledger
 from worker.titles import short_title
 
+# A batch should be applied at once. One that is met later may have ended those who tried: each such try is counted first.
+LATE_US, LATE_TRIES, TRIES_KEPT_S = 9_000_000, 5, 604_800
 ODD_KEPT = 10_000  # entries of the stream of what we could not use
 ODD_EVENT_MAX_CHARS = 8_192
 # A code ends up in the record's list of errors and in its timeline, whose separators it must not hold.
@@ -57,9 +59,32 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
     Raises:
         redis.RedisError: the ledger stayed away; the timer points again.
     """
-    body: Any = patiently(lambda: ledger.redis.get(ledger.key(f"rx:{batch}")))
+    body, tries = patiently(lambda: _fetch(batch, ledger))
     if body is None:
         return Counter()
+    counts = _apply(batch, body, ledger) if tries <= LATE_TRIES else _carefully(batch, body, ledger)
+    if tries:
+        patiently(lambda: ledger.redis.hdel(ledger.key("rxt"), batch, f"{batch}@"))
+    log.debug("receipts_recorded", batch=batch, **counts)
+    return counts
+
+
+def _fetch(batch: str, ledger: Ledger) -> tuple[bytes | None, int]:
+    """The batch, if it is there, and how often it was begun late, this time included."""
+    with ledger.redis.pipeline(transaction=False) as pipe:
+        pipe.get(ledger.key(f"rx:{batch}"))
+        pipe.zscore(ledger.key("rx"), batch)
+        pipe.time()
+        body, heard_us, (seconds, micros) = pipe.execute()
+    if body is None or heard_us is None or seconds * 1_000_000 + micros - heard_us < LATE_US:
+        return body, 0
+    tries: Any = ledger.redis.hincrby(ledger.key("rxt"), batch, 1)
+    ledger.redis.expire(ledger.key("rxt"), TRIES_KEPT_S)
+    return body, int(tries)
+
+
+def _apply(batch: str, body: bytes, ledger: Ledger) -> Counter[str]:
+    """Apply what is in ``body`` and forget the batch ("": there is none to forget)."""
     receipts, asides = read_batch(body)
     put_aside(asides, ledger=ledger)
     try:
@@ -68,17 +93,39 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
         if may_pass(exc):
             raise
         words = _one_by_one(batch, receipts, ledger=ledger)
-    counts = Counter(words) + Counter(aside.why for aside in asides)
-    log.debug("receipts_recorded", batch=batch, **counts)
+    return Counter(words) + Counter(aside.why for aside in asides)
+
+
+def _carefully(batch: str, body: bytes, ledger: Ledger) -> Counter[str]:
+    """One event at a time, each noted before it is touched: where an earlier job ended, the event is put aside unread."""
+    counts: Counter[str] = Counter()
+    redis: Any = ledger.redis
+
+    def note(position: int) -> None:
+        patiently(lambda: redis.hset(ledger.key("rxt"), f"{batch}@", position))
+
+    noted = patiently(lambda: redis.hget(ledger.key("rxt"), f"{batch}@"))
+    begun = -2 if noted is None else int(noted)
+    if begun == -2:
+        note(-1)
+    rows: Any = [body.decode("utf-8", "replace")] if begun == -1 else _rows(body)  # -1: whoever read it whole had ended
+    for position, row in enumerate(rows if isinstance(rows, list) else [body.decode("utf-8", "replace")]):
+        if position < begun:
+            continue  # applied before; and twice would change nothing
+        if begun in (-1, position):
+            log.error("receipt_poisoned", error="it ended whoever read it")
+            put_aside([Aside("poison", row if isinstance(row, str) else json.dumps(row))], ledger=ledger)
+            counts["poison"] += 1
+            continue
+        note(position)
+        counts += _apply("", json.dumps([row]).encode(), ledger)
+    patiently(lambda: ledger.run(calls.receipt(batch, [])))
     return counts
 
 
 def read_batch(body: bytes) -> tuple[list[Receipt], list[Aside]]:
     """The receipts in a kept batch, and what is none. Never raises."""
-    try:
-        rows = json.loads(body)
-    except (ValueError, RecursionError):
-        rows = None
+    rows = _rows(body)
     if not isinstance(rows, list):
         return [], [Aside("poison", body.decode("utf-8", "replace"))]
     receipts: list[Receipt] = []
@@ -91,6 +138,13 @@ def read_batch(body: bytes) -> tuple[list[Receipt], list[Aside]]:
         else:
             receipts.append(Receipt(read, event))
     return receipts, asides
+
+
+def _rows(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def ledger_fact(fact: Fact, phase: Literal["w", "p"]) -> calls.Fact:

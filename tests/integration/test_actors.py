@@ -24,7 +24,7 @@ from producers.ledger.ledger import Ledger
 from producers.ledger.reading import read_message, read_notification
 from producers.notifier import Notifier
 from producers.pointers import Pointers, broker_namespace
-from worker import patience
+from worker import patience, reconciliation
 from worker.actors import register
 from worker.actors.context import Context
 from worker.expansion import LATE_TRIES, expand
@@ -389,6 +389,46 @@ def test_one_poisonous_event_is_put_aside_alone_and_the_rest_goes_on(
         (b"poison", events[1]),
     ]
     assert "+13125550100" not in str(lines)
+
+
+@pytest.mark.parametrize("deadly", ["event", "batch"])
+def test_what_ends_whoever_reads_it_is_put_aside_alone_after_some_tries(
+    published: Ledger, config: Config, notifier: Notifier, monkeypatch: pytest.MonkeyPatch, deadly: str
+) -> None:
+    class Killed(BaseException):
+        """No handler of ours catches it."""
+
+    parse, rows_of = reconciliation.parse_event, reconciliation._rows
+
+    def parse_event(event: bytes) -> Any:
+        if b"DEADLY" in event:
+            raise Killed
+        return parse(event)
+
+    def rows(body: bytes) -> Any:
+        if deadly == "batch" and b"DEADLY" in body:
+            raise Killed
+        return rows_of(body)
+
+    monkeypatch.setattr(reconciliation, "parse_event", parse_event)
+    monkeypatch.setattr(reconciliation, "_rows", rows)
+    first, second = accepted(published, config, notifier, PID), accepted(published, config, notifier, OTHER_PID)
+    events = [receipt_event(first, "delivered"), "DEADLY", receipt_event(second, "delivered", id=OTHER_PID)]
+    published.run(calls.hear("b1", compact_json(events)))
+    published.redis.zadd(published.key("rx"), {"b1": 1_000_000})
+    ended = 0
+    while published.redis.exists(published.key("rx:b1")):
+        assert ended <= LATE_TRIES + 2
+        try:
+            reconcile("b1", ledger=published)
+        except Killed:
+            ended += 1
+    odd: Any = published.redis.xrange(published.key("odd"))
+    assert [fields[b"why"] for _, fields in odd] == [b"poison"]
+    if deadly == "event":
+        assert odd[0][1][b"event"] == b"DEADLY"
+        assert state(published, first) == state(published, second) == "delivered"
+    assert published.redis.exists(published.key("rx"), published.key("rxt")) == 0
 
 
 def test_a_batch_stays_while_the_server_takes_no_writes(published: Ledger, config: Config, notifier: Notifier) -> None:
