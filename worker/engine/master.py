@@ -31,11 +31,16 @@ def watch_boot() -> None:
     that it took up first, leaves the event's lock behind, and nobody would ever wait for a child's end, nor start a new tree.
     A timer's signal reaches the master in that wait too. The other children notice that they are orphans, and drain.
     """
+    if not hasattr(os, "waitid"):
+        return  # macOS, where people develop
     seen = 0
 
     def look(_signal: int, _frame: object) -> None:
         nonlocal seen
-        seen += os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            seen += os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return  # none was started yet
         if seen > BOOT_PATIENCE:
             os.write(
                 2, b"notify: a worker process died while it booted: ending the tree, for the platform to start anew\n"
