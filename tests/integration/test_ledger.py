@@ -1040,10 +1040,10 @@ def test_a_resume_lifts_the_senders_own_hold_and_no_shared_one(ledger: Ledger, c
         digest="account",
     )
     ledger.run(calls.publish(pub, {}))
-    for bucket, left in (("own", 1), ("account", 0)):
+    for scope, left in (("sender", 1), ("account", 0)):
         queue(ledger)
         (taken,) = take_now(ledger)
-        finish(ledger, taken, "slow_down", why="http_429", hold_us=60_000_000, bucket=bucket)
+        finish(ledger, taken, "slow_down", why="http_429", hold_us=60_000_000, scope=scope)
         assert take_now(ledger) == []
         ledger.run(calls.lane("alerts", "resume"))
         got = take_now(ledger)

@@ -93,7 +93,7 @@ class Sender:
                 return
             await _until(due.at_s)
             late_s = time.monotonic() - due.at_s
-            if late_s > self._lanes[due.slot.lane].tolerance_s:
+            if late_s * 1e6 > taken.tolerance_us:
                 result, missed = not_sent(taken, "late"), True
                 self._note_missed(due, "stalled")
                 return

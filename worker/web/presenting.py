@@ -8,7 +8,7 @@ from typing import Any
 
 from producers.ledger.reading import MessageView, NotificationView
 from worker.compliance.opt_outs import OptOut
-from worker.pacing.lanes import LaneView
+from worker.pacing.lanes import SILENCE, LaneView
 from worker.pacing.rates import rate_per_s
 from worker.settings import Config, Sender
 from worker.telnyx.error_table import META_CODES
@@ -99,6 +99,8 @@ def opt_out(number: str, scope: str, held: OptOut) -> dict[str, Any]:
 
 def hold_reason(reason: str | None) -> str | None:
     """Why a lane or bucket rests. A hold is kept under the provider's code, which says little to whoever is on call."""
+    if reason == SILENCE:
+        return "no_clear_answer: Telnyx does not answer clearly; single requests probe until it does"
     if reason is None or not (reason.isascii() and reason.isdigit() and len(reason) >= 5):
         return reason
     return f"{reason}: {describe(reason, 'send')}"
@@ -113,6 +115,7 @@ def lane(view: LaneView, sender: Sender | None) -> dict[str, Any]:
         "reason": hold_reason(view.reason),
         "held_until": None if view.held_until_us is None else rfc3339(view.held_until_us),
         "rate_per_s": round(rate_per_s(view.interval_us), 6) if view.interval_us > 0 else None,
+        "speed": round(view.speed, 3),
         "overridden": view.overridden,
         "backlog": view.backlog,
     }
