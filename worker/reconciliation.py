@@ -124,10 +124,10 @@ def ledger_fact(fact: Fact, phase: Literal["w", "p"], *, now_s: float | None = N
 
 def _rest(verdict: Verdict) -> calls.Rest | None:
     """What must rest after an accepted message failed so: a carrier's limit, or a sender that is not set up."""
-    if not verdict.hold_s or verdict.scope in ("", "recipient"):
+    scope = verdict.scope
+    if not verdict.hold_s or scope == "" or scope == "recipient":  # noqa: PLR1714 - a type checker reads this one
         return None
-    too_fast = verdict.class_ is Class.SLOW_DOWN
-    return calls.Rest(round(verdict.hold_s * 1e6), verdict.scope, verdict.code, too_fast)
+    return calls.Rest(round(verdict.hold_s * 1e6), scope, verdict.code, verdict.class_ is Class.SLOW_DOWN)
 
 
 def tell_of_rests(facts: list[calls.Fact]) -> None:
