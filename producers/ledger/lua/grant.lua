@@ -54,19 +54,30 @@ local function next_class(waiting, granted)
   return waiting[1] + waiting[2] > granted and 1 or 2
 end
 
--- What waits in each class; of a lane that is drained, what was there before.
-local function backlog(lane, f)
-  local counts = {}
-  for class = 0, 2 do
-    local q = P .. 'q:' .. lane .. ':' .. class
-    counts[class + 1] = f[4] and call('ZCOUNT', q, '-inf', f[5 + class] or 0) or call('ZCARD', q)
+-- What waits in each class; of a lane that is drained, what was there before. Bulk is counted only where it matters: when
+-- the others are not more than `enough`.
+local function backlog(lane, drained, enough)
+  local q = P .. 'q:' .. lane .. ':'
+  if not drained then
+    local urgent, normal = call('ZCARD', q .. '0'), call('ZCARD', q .. '1')
+    return { urgent, normal, urgent + normal > enough and 0 or call('ZCARD', q .. '2') }
   end
+  local last, counts = call('HMGET', P .. 'lane:' .. lane, 'd0', 'd1', 'd2'), {}
+  for i = 1, 3 do counts[i] = call('ZCOUNT', q .. int(i - 1), '-inf', last[i] or 0) end
   return counts
+end
+
+-- Slots that were granted and not yet taken; those that nobody came for in time are over.
+local function outstanding(lane, own)
+  local g = P .. 'g:' .. lane
+  local granted = call('ZCARD', g)
+  if granted > 0 then granted = granted - call('ZREMRANGEBYSCORE', g, '-inf', int(NOW - own.tol - 1)) end
+  return granted
 end
 
 -- Serve one lane with at most `most` slots; `turn` is the shared bucket whose waiters are being served, or nil.
 local function serve(lane, most, turn)
-  local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok', 'dr', 'd0', 'd1', 'd2')
+  local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok', 'dr')
   local was = turn or 'due' -- from a bucket's waiters it has been popped already
   local names, bulk_may_go, reset = words(f[1]), true, nil
   if f[2] or f[3] ~= '1' or #names == 0 then
@@ -80,10 +91,8 @@ local function serve(lane, most, turn)
       bulk_may_go, reset = false, math.max(reset or 0, b.reset)
     end
   end
-  local g = P .. 'g:' .. lane
-  call('ZREMRANGEBYSCORE', g, '-inf', int(NOW - own.tol - 1))
-  local granted = call('ZCARD', g)
-  local waiting = backlog(lane, f)
+  local g, granted = P .. 'g:' .. lane, outstanding(lane, own)
+  local waiting = backlog(lane, f[4], granted + math.min(most, HI / own.t) + 2)
   local bulk = waiting[3]
   local have = waiting[1] + waiting[2] - granted + (bulk_may_go and bulk or 0)
   local given, slot, blocker, queue_at, slots = 0, NOW, 1, nil, {}
