@@ -715,6 +715,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if m.token != r.token or not (before == "S" or (before == "U" and r.outcome != "uncertain")):
             return "stale"
         self.hold(m.lane, r.scope, r.hold_us)
+        if m.attempts <= 1 and r.outcome not in ("uncertain", "conflict"):
+            m.maybe = False  # the verdict of its only request
         if r.outcome == "rejected":
             m.state = m.end("R")
         elif r.outcome == "opted_out":

@@ -63,6 +63,11 @@ local function settle_verdict(mid, rec, r)
   local o = r.o
   local more = {}
   if r.code then more = add_error(rec, 's', r.code, r.title) end
+  -- The verdict of the only request that was ever made came after its process was given up: so nothing is out.
+  if rec.mb and num(rec.an, 0) <= 1 and o ~= 'uncertain' and o ~= 'conflict' then
+    rec.mb = nil
+    call('HDEL', mkey(mid), 'mb')
+  end
   hold_back(rec, r, r.why or '')
   if o == 'rejected' then
     finish_as(mid, rec, 'R', r.why, more)
