@@ -602,8 +602,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if m.lane == "c":
             day = next(i for i, at in enumerate(MIDNIGHTS) if self.now < at)
             self.capped[day] += len(numbers)
-            spent = self.capped[day] - len(numbers)
-            assert spent < (6 if m.klass == 2 else 8), "more than a day's cap"
+            assert self.capped[day] <= (6 if m.klass == 2 else 8), "more than a day's cap"
         m.state, m.token, m.process, m.builder = "S", given.token, process, builder
         m.first_us = m.first_us or self.now
         m.attempts += 1

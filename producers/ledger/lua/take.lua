@@ -178,6 +178,14 @@ local function ended(mid, rec, l, builder)
   return false
 end
 
+-- Whether what is left of the day is enough for all of a group.
+local function fits(l, class, counted)
+  for _, b in ipairs(l.buckets) do
+    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return false end
+  end
+  return true
+end
+
 -- Give leave for one message, or nil when it ends instead.
 local function leave(mid, lane, l, slot, builder, message_token)
   local rec = record(mid)
@@ -193,6 +201,10 @@ local function leave(mid, lane, l, slot, builder, message_token)
     more[#more + 1], more[#more + 2] = 'gm', rec.gm
     units = #string.gsub(rec.gm, 'O', '')
     counted = units
+  end
+  if rec.gr and not fits(l, rec.k, counted) then
+    put(rec, mid, true)
+    return { 'missed', 'capped' }
   end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)
