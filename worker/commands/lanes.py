@@ -181,8 +181,7 @@ def _show(views: list[LaneView], settings: Settings, *, as_json: bool) -> None:
 
 
 def _row(lane: dict[str, Any]) -> list[object]:
-    slowed = f" ({lane['speed']:.0%})" if lane["speed"] < 1 else ""
-    rate = f"{pace(lane['rate_per_s'])}{' (set)' * lane['overridden']}{slowed}"
+    rate = f"{pace(lane['rate_per_s'])}{' (set)' * lane['overridden']}"
     why = " until ".join(part for part in (lane["reason"], lane["held_until"]) if part)
     counts = [f"{lane['backlog'][word]:,}" for word in ("urgent", "normal", "bulk")]
     return [lane["name"], lane["channel"] or "", lane["state"], rate, *counts, why]

@@ -32,7 +32,7 @@ class LaneView:
         reason: Why it is paused, drained, held or slowed, else None.
         backlog: Messages by class: urgent, normal, bulk.
         interval_us: Between two units at its own rate, as it is now.
-        speed: The share of its rate that it may use now; below 1 it is slowed down.
+        speed: The share that it may use now of the rate of ``slowest``, the most slowed-down bucket that it draws on; 1: none.
         free_at_us: When its own bucket has the next slot; in the past if it is idle.
     """
 
@@ -44,6 +44,7 @@ class LaneView:
     backlog: dict[str, int]
     interval_us: int
     speed: float
+    slowest: str
     overridden: bool
     free_at_us: int
     scopes: tuple[str, ...]
@@ -115,7 +116,8 @@ def _view(
     draws = [buckets[bucket] for bucket in lane["bk"].split()]
     own = draws[0]
     held_until_us, held_by = max((_rest_until_us(bucket, now_us) for bucket in draws), key=lambda rest: rest[0])
-    slowest = min(draws, key=lambda bucket: speed(bucket.get("sp", ""), now_us))
+    speeds = {name: speed(buckets[name].get("sp", ""), now_us) for name in lane["bk"].split()}
+    slowest = min(speeds, key=speeds.__getitem__)
     state: State = "open"
     if lane.get("ok") != "1":
         state = "gone"
@@ -125,20 +127,20 @@ def _view(
         state = "drained" if lane["leaving"] == "0" else "draining"
     elif held_until_us > now_us:
         state = "held"
-    elif speed(slowest.get("sp", ""), now_us) < 1:
+    elif speeds[slowest] < 1:
         state = "slowed"
     drained_by = lane.get("drw")
     reasons = {"paused": lane.get("ps"), "draining": drained_by, "drained": drained_by, "held": held_by}
-    share = speed(own.get("sp", ""), now_us)
     return LaneView(
         name=name,
         sender=lane.get("sd", name),
         state=state,
-        reason={**reasons, "slowed": slowest.get("spw")}.get(state),
+        reason={**reasons, "slowed": buckets[slowest].get("spw")}.get(state),
         held_until_us=held_until_us if held_until_us > now_us else None,
         backlog=dict(zip(CLASSES, counts, strict=True)),
-        interval_us=math.ceil(int(float(own.get("t", 0))) / share),
-        speed=share,
+        interval_us=math.ceil(int(float(own.get("t", 0))) / next(iter(speeds.values()))),
+        speed=speeds[slowest],
+        slowest=slowest,
         overridden=bool(own["overridden"]),
         free_at_us=int(float(own.get("tat", 0))),
         scopes=tuple(lane.get("scp", "").split()),

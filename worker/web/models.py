@@ -141,7 +141,9 @@ class Lane(Answer):
     reason: str | None
     held_until: AwareDatetime | None
     rate_per_s: float | None
-    speed: float = Field(description="The share of its rate that it may use: below 1 after Telnyx found it too fast.")
+    speed: float = Field(
+        description="Below 1 after Telnyx found us too fast: the share of a limit that may be used; `reason` says which."
+    )
     overridden: bool = Field(description="The rate was set at run time and outlives deploys.")
     backlog: dict[Literal["urgent", "normal", "bulk"], int]
 

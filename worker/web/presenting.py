@@ -8,6 +8,7 @@ from typing import Any
 
 from producers.ledger.reading import MessageView, NotificationView
 from worker.compliance.opt_outs import OptOut
+from worker.pacing.explain import KINDS
 from worker.pacing.lanes import SILENCE, LaneView
 from worker.pacing.rates import rate_per_s
 from worker.settings import Config, Sender
@@ -106,13 +107,18 @@ def hold_reason(reason: str | None) -> str | None:
     return f"{reason}: {describe(reason, 'send')}"
 
 
+def _reason(view: LaneView) -> str | None:
+    said = hold_reason(view.reason)
+    return f"{KINDS[view.slowest[0]]} at {view.speed:.0%}: {said}" if view.state == "slowed" else said
+
+
 def lane(view: LaneView, sender: Sender | None) -> dict[str, Any]:
     return {
         "name": view.name,
         "sender": view.sender,
         "channel": None if sender is None else sender.channel,
         "state": view.state,
-        "reason": hold_reason(view.reason),
+        "reason": _reason(view),
         "held_until": None if view.held_until_us is None else rfc3339(view.held_until_us),
         "rate_per_s": round(rate_per_s(view.interval_us), 6) if view.interval_us > 0 else None,
         "speed": round(view.speed, 3),
