@@ -259,8 +259,8 @@ class LedgerMachine(RuleBasedStateMachine):
         word = ""
         if fact.provider_id and fact.provider_id not in m.ids:
             m.ids.append(fact.provider_id)
-        if fact.provider_id and m.ids[0] != fact.provider_id and not m.group:
-            word = "duplicate"
+            if len(m.ids) > 1 and not m.group:
+                word = "duplicate"
         letter = fact.state
         if m.group:
             for number, new in fact.to:

@@ -71,6 +71,9 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
         words = _one_by_one(batch, receipts, ledger=ledger)
     counts = Counter(words) + Counter(aside.why for aside in asides)
     tell_of_rests([receipt.fact for receipt in receipts])
+    for receipt, word in zip(receipts, words, strict=True):
+        if word == "duplicate":
+            log.error("message_doubled", message_id=receipt.fact.ref, provider_id=receipt.fact.provider_id)
     log.debug("receipts_recorded", batch=batch, **counts)
     return counts
 

@@ -25,6 +25,8 @@ BATCH = 50
 GATHER_S = 0.015  # how long a result waits for others
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
+DOUBLED = "Telnyx has two ids for one message, so the person got it twice: see its timeline for the answer that was lost"
+
 log = structlog.get_logger(__name__)
 
 
@@ -82,7 +84,9 @@ class Finisher:
         )
         answers: list[str] = await policy(self._ledger.run, calls.finish(process, results))
         for result, word in zip(results, answers, strict=True):
-            if word not in ("ok", "applied", "known"):
+            if word == "duplicate":
+                log.error("message_doubled", message_id=result.message, remedy=DOUBLED)
+            elif word not in ("ok", "applied", "known"):
                 log.info("result_late", message_id=result.message, outcome=result.outcome, answer=word)
 
 
