@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import DataError, RedisError, ResponseError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Finish
 from producers.ledger.ledger import AsyncLedger
@@ -80,7 +81,9 @@ class Finisher:
             before_sleep=_say,
             reraise=True,
         )
+        reach("finish.before")
         answers: list[str] = await policy(self._ledger.run, calls.finish(process, results))
+        reach("finish.after")
         for result, word in zip(results, answers, strict=True):
             if word not in ("ok", "applied", "known"):
                 log.info("result_late", message_id=result.message, outcome=result.outcome, answer=word)

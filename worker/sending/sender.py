@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from producers.fault_points import reach
 from producers.ledger.calls import Finish, Taken
 from producers.masking import mask
 from worker.sending.slots import DueSlot, LaneSpec
@@ -92,6 +93,7 @@ class Sender:
                 result = request
                 return
             await _until(due.at_s)
+            reach("request.before")
             late_s = time.monotonic() - due.at_s
             if late_s > self._lanes[due.slot.lane].tolerance_s:
                 result, missed = not_sent(taken, "late"), True
@@ -100,6 +102,7 @@ class Sender:
             due.hand.posted()
             result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
             result = await self._request(taken, request, due)
+            reach("answer.after")
         finally:
             self._record(process, result)
             due.hand.give_back(missed=missed)
@@ -138,6 +141,7 @@ class Sender:
         except Exception:
             log.error("request_failed", message_id=taken.message, exc_info=True)
             outcome = Outcome(kind="uncertain", reason="internal")
+        reach("answer.before")
         self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
         took_ms = round((time.monotonic() - started_s) * 1000)
         self._say(taken, due, outcome, took_ms)
