@@ -35,7 +35,7 @@ rate = "$rate"
 [senders.local]
 channel = "long_code"
 from = "+13125550001"
-rate = "50/s"
+rate = "$other_rate"
 
 [senders.service]
 channel = "toll_free"
@@ -45,7 +45,7 @@ rate = "20/s"
 [senders.pool]
 channel = "number_pool"
 messaging_profile_id = "$profile"
-rate = "50/s"
+rate = "$other_rate"
 
 [senders.brand]
 channel = "alphanumeric"
@@ -72,19 +72,24 @@ sender = "alerts"
 priority = "urgent"
 template = "Your code is {{ code }}"
 valid_for = "5m"
+on_uncertain = "$on_uncertain"
 
 [job_types.notice]
 sender = "alerts"
+on_uncertain = "$on_uncertain"
 
 [job_types.reminder]
 sender = "local"
+on_uncertain = "$on_uncertain"
 
 [job_types.ticket]
 sender = "service"
+on_uncertain = "$on_uncertain"
 
 [job_types.promotion]
 sender = "pool"
 priority = "bulk"
+on_uncertain = "$on_uncertain"
 
 [job_types.travel]
 sender = "brand"
@@ -123,6 +128,8 @@ class Service:
         liveness: str = "3s",
         poll_after: str = "60s",
         mode: str = "webhook",
+        other_rate: str = "50/s",
+        on_uncertain: str = "resend",
     ) -> None:
         self.directory = directory
         self.telnyx = telnyx
@@ -131,7 +138,14 @@ class Service:
         config = directory / "notify.toml"
         config.write_text(
             CONFIG.substitute(
-                rate=rate, grace=grace, liveness=liveness, poll_after=poll_after, mode=mode, profile=PROFILE
+                rate=rate,
+                other_rate=other_rate,
+                grace=grace,
+                liveness=liveness,
+                poll_after=poll_after,
+                mode=mode,
+                on_uncertain=on_uncertain,
+                profile=PROFILE,
             )
         )
         self.environ = {
