@@ -195,6 +195,10 @@ class Service:
         return int(line.split()[1])
 
     def start_web(self, **how: str) -> Child:
+        """Start web and wait until it answers. There is one at a time, for they share a port."""
+        for child in self.children:
+            if child.name == "web":
+                child.kill()
         web = self.start("web", **how)
         wait_until(lambda: self.get("/readyz")[0] == 200, what="web to be ready", child=web, timeout_s=90)
         return web

@@ -62,7 +62,7 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
     body: Any = patiently(lambda: ledger.redis.get(ledger.key(f"rx:{batch}")))
     if body is None:
         return Counter()
-    reach("reconcile.after")
+    reach("reconcile.after", batch)
     receipts, asides = read_batch(body)
     put_aside(asides, ledger=ledger)
     reach("receipt.before")

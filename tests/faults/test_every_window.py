@@ -146,7 +146,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running_service(directory, sandbox=options, grace="12s", liveness="4s", poll_after="10s") as service:
         service.start_web()
         service.start_worker()
-        service.children[0].kill()
         yield service
 
 
@@ -159,12 +158,11 @@ def test_a_producer_that_dies_there_and_repeats_with_its_key_has_one_notificatio
     status, _ = fleet.call("POST", "/v1/notifications", body, Idempotency_Key=f"key {point}")
     assert status == 0, "it answered, and was to die"
     await_death(fleet, doomed)
-    web = fleet.start_web()
+    fleet.start_web()
     status, answer = fleet.call("POST", "/v1/notifications", body, Idempotency_Key=f"key {point}")
     assert status == 202, answer
     assert fleet.wait_final(answer["id"]) == [{"delivered": 5}]
     assert sorted(m["to"] for m in fleet.sent() if m["ref"].startswith(answer["id"])) == sorted(to)
-    web.kill()
 
 
 @pytest.mark.slow
@@ -176,6 +174,5 @@ def test_a_web_process_that_dies_over_receipts_loses_none_that_a_resend_waits_fo
     load.add_some()
     load.add_some()
     await_death(fleet, doomed)
-    web = fleet.start_web()
+    fleet.start_web()
     load.assert_all_got_one()
-    web.kill()
