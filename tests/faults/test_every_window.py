@@ -89,6 +89,7 @@ def test_a_worker_that_dies_there_loses_nothing_and_doubles_nothing(site: Servic
     assert terminate(heir) == 0
 
 
+@pytest.mark.slow
 def test_workers_that_die_together_at_telling_points_lose_and_double_nothing(site: Service) -> None:
     """The same for a few points at once, for its cost."""
     load = Load(site)

@@ -89,7 +89,7 @@ def test_the_heir_of_a_dead_worker_that_loses_replies_still_settles_what_that_on
     heir = service.start_worker(redis_url=cutter.url)
     load.add_some()
     load.assert_all_got_one(timeout_s=90)
-    assert cutter.lost == 5
+    wait_until(lambda: cutter.lost == 5, what="five lost replies")
     assert terminate(heir) == 0
 
 
