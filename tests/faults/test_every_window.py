@@ -90,20 +90,6 @@ def test_a_worker_that_dies_there_loses_nothing_and_doubles_nothing(site: Servic
 
 
 @pytest.mark.slow
-def test_workers_that_die_together_at_telling_points_lose_and_double_nothing(site: Service) -> None:
-    """The same for a few points at once, for its cost."""
-    load = Load(site)
-    points = (WORKER["admit.after"], "request.after:kill:5", "receipt.before:kill:2")
-    doomed = [site.start("worker", "--processes", "1", "--threads", "8", fault=point) for point in points]
-    for child in doomed:  # whoever dies first leaves more to the others
-        wait_until(lambda child=child: site.reached(child) or load.feed(), what="the point", child=child, timeout_s=90)
-        child.kill()
-    heir = site.start_worker(threads=8)
-    load.assert_all_got_one()
-    assert terminate(heir) == 0
-
-
-@pytest.mark.slow
 def test_a_worker_that_dies_while_it_settles_what_a_dead_one_held_leaves_that_to_the_next(site: Service) -> None:
     load = Load(site)
     doomed = site.start_worker(fault=WORKER["request.after"])
