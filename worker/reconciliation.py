@@ -20,6 +20,7 @@ from typing import Any, Literal
 import structlog
 from redis.exceptions import ResponseError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.retrying import may_pass
@@ -58,17 +59,21 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
     Raises:
         redis.RedisError: the ledger stayed away; the timer points again.
     """
+    reach("reconcile.before")
     body: Any = patiently(lambda: ledger.redis.get(ledger.key(f"rx:{batch}")))
     if body is None:
         return Counter()
+    reach("reconcile.after", batch)
     receipts, asides = read_batch(body)
     put_aside(asides, ledger=ledger)
+    reach("receipt.before")
     try:
         words = patiently(lambda: ledger.run(calls.receipt(batch, [receipt.fact for receipt in receipts])))
     except ResponseError as exc:
         if may_pass(exc):
             raise
         words = _one_by_one(batch, receipts, ledger=ledger)
+    reach("receipt.after")
     counts = Counter(words) + Counter(aside.why for aside in asides)
     tell_of_rests([receipt.fact for receipt in receipts])
     for receipt, word in zip(receipts, words, strict=True):

@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import DataError, RedisError, ResponseError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Finish
 from producers.ledger.ledger import AsyncLedger
@@ -82,7 +83,9 @@ class Finisher:
             before_sleep=_say,
             reraise=True,
         )
+        reach("finish.before")
         answers: list[str] = await policy(self._ledger.run, calls.finish(process, results))
+        reach("finish.after")
         for result, word in zip(results, answers, strict=True):
             if word == "duplicate":
                 log.error("message_doubled", message_id=result.message, remedy=DOUBLED)

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from producers.fault_points import reach
 from producers.ledger.calls import Finish, Taken
 from producers.masking import mask
 from worker.sending.slots import DueSlot, LaneSpec
@@ -94,6 +95,7 @@ class Sender:
                 result = request
                 return
             await _until(due.at_s)
+            reach("request.before")
             late_s = time.monotonic() - due.at_s
             if late_s * 1e6 > taken.tolerance_us:
                 result, missed = not_sent(taken, LATE), True
@@ -103,6 +105,7 @@ class Sender:
             result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
             result = await self._request(taken, request, due)
             missed = result.outcome == "not_sent" and result.why == LATE
+            reach("answer.after")
         finally:
             self._record(process, result)
             due.hand.give_back(missed=missed)
@@ -143,6 +146,7 @@ class Sender:
         except Exception:
             log.error("request_failed", message_id=taken.message, exc_info=True)
             outcome = Outcome(kind="uncertain", reason="internal")
+        reach("answer.before")
         if outcome.kind == "not_sent" and outcome.reason == LATE:
             self._late[taken.message] = self._late.pop(taken.message, 0) + 1
             return not_sent(taken, LATE)

@@ -24,6 +24,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from producers import fault_points
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
 from worker.telnyx.outcomes import (
     NotFound,
@@ -233,6 +234,8 @@ def _session(connections: int) -> aiohttp.ClientSession:
     trace.on_connection_reuseconn.append(_note_connected)
     trace.on_connection_queued_start.append(_note_queued)
     trace.on_connection_queued_end.append(_note_unqueued)
+    if fault_points.IS_ARMED:
+        trace.on_request_chunk_sent.append(_note_written)
     return aiohttp.ClientSession(
         connector=connector,
         trace_configs=[trace],
@@ -280,6 +283,11 @@ async def _note_queued(_session: aiohttp.ClientSession, _context: SimpleNamespac
 async def _note_unqueued(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
     if (flight := _flight.get()) is not None:
         flight.queued = False
+
+
+async def _note_written(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    # aiohttp says so just before it writes; a little later the bytes are on their way
+    asyncio.get_running_loop().call_later(0.005, fault_points.reach, "request.after")
 
 
 def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
