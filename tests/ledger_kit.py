@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
 from typing import Any
@@ -11,6 +12,7 @@ from producers.ledger.calls import Admission, Finish, Missed, Submission, Taken
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import MessageView, read_message
 
+START = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 TO = "+13125550100"
 HOUR_US = 3_600_000_000
 _ids = itertools.count(1)

@@ -42,7 +42,7 @@ from producers.ledger.states import LETTERS
 START = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
 SECOND_US, DAY_US = 1_000_000, 24 * HOUR_US
 GRACE_US, GRACE_URGENT_US, LIVE_US, STALL_US = 5 * SECOND_US, 2 * SECOND_US, 10 * SECOND_US, 30 * SECOND_US
-SILENT_US, KEY_LIVES_US, MOST_TRIES = 72 * HOUR_US, 23 * HOUR_US, 3
+SILENT_US, KEY_LIVES_US, MOST_TRIES, MOST_LOST = 72 * HOUR_US, 23 * HOUR_US, 3, 3
 WAITING, FLYING, FINAL = "NWQ", "SU", "DFXRECO"
 RANK = {"A": 1, "T": 2, "X": 3, "F": 4, "D": 5}
 SCOPES = {
@@ -117,6 +117,7 @@ class Message:
     version: int = 0
     steps: int = 0
     expanded: bool = False
+    lost: int = 0
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(f"<{self.id} {self.state}>")
@@ -138,6 +139,7 @@ class Notification:
     cursor: int = 0
     closed: bool = False
     submission: Any = None
+    finishes: int = 1
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(f"<{self.id}>")
@@ -154,6 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.redis: Any = self.ledger.redis
         self.notifications: list[Notification] = []
         self.messages: dict[str, Message] = {}
+        self.legs: dict[str, list[Message]] = {}  # of each entry, the first one first
         self.taken: list[tuple[str, Taken]] = []
         self.takes: list[tuple[str, str, list[tuple[Slot, str]], list[Any]]] = []
         self.slots: list[Slot] = []
@@ -241,6 +244,29 @@ class LedgerMachine(RuleBasedStateMachine):
     def doubt(self, m: Message) -> None:
         m.state, m.maybe, m.doubt_us = "U", True, self.now
 
+    def lose(self, m: Message) -> None:
+        """Whoever held it is dead, or silent for too long."""
+        self.doubt(m)
+        m.lost += 1
+        if m.lost >= MOST_LOST:
+            m.state = "X"
+
+    @staticmethod
+    def entry_of(m: Message) -> str:
+        return "-".join(m.id.split("-")[:2])
+
+    def entry_state(self, first: Message) -> str:
+        """Delivered if any leg is, else as far as the newest."""
+        states = [leg.state for leg in self.legs[first.id]]
+        return "D" if "D" in states else states[-1]
+
+    def stop_other_legs(self, m: Message) -> None:
+        for other in self.legs[self.entry_of(m)]:
+            if other is not m and other.state in WAITING:
+                other.state = other.end("C")
+            elif other is not m and other.state in FLYING:
+                other.cancelled = True
+
     def grace_over(self, m: Message) -> bool:
         grace = GRACE_URGENT_US if m.klass == 0 else GRACE_US
         heard = min([self.heard_us, *(at for at, _ in self.batches.values())])
@@ -250,7 +276,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def after_grace(self, m: Message) -> str:
         if m.cancelled or m.job_type == "careful" or self.now >= m.until_us:
             return "X"
-        return "X" if self.now - m.first_us > KEY_LIVES_US else "Q"
+        if self.now - m.first_us > KEY_LIVES_US:
+            return "X"
+        return "W" if m.lost > 1 else "Q"  # those that lost two holders come back apart
 
     def learn(self, m: Message, fact: Fact, *, answer: bool = False) -> str:
         """A fact moves a message up only. Returns the word for it."""
@@ -276,6 +304,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return word or "known"
         m.handed_us = m.handed_us or self.now
         m.state = letter
+        if letter == "D":
+            self.stop_other_legs(m)
         return word or "applied"
 
     @staticmethod
@@ -297,6 +327,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def new_messages(self, id: str, to: list[str], **common: Any) -> list[Message]:
         made = [Message(f"{id}-{i}", len(to) > 1, to=number, **common) for i, number in enumerate(to)]
         self.messages.update({m.id: m for m in made})
+        self.legs.update({m.id: [m] for m in made})
         return made
 
     @precondition(lambda self: len(self.messages) < 40)
@@ -348,7 +379,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.take_again(*data.draw(st.sampled_from(self.takes[-6:])))
 
     def submit_again(self, n: Notification) -> None:
-        if any(m.state not in FINAL for m in n.messages):
+        if any(self.entry_state(m) not in FINAL for m in n.messages):
             assert self.run_call(calls.submit(n.submission)).outcome == "repeated"
 
     def unexpanded(self) -> list[Notification]:
@@ -443,7 +474,7 @@ class LedgerMachine(RuleBasedStateMachine):
             some, at = self.run_call(calls.cancel(n.id, at, most=2))
             stopped += some
         expected = 0
-        for m in n.messages:
+        for m in [leg for entry in n.messages for leg in self.legs[entry.id]]:
             if m.state in WAITING:
                 expected += not m.maybe
                 m.state = m.end("C")
@@ -697,7 +728,7 @@ class LedgerMachine(RuleBasedStateMachine):
             message=t.message, token=t.token, outcome=outcome, why=outcome, delay_us=0 if accepted else delay_us,
             provider_id=(f"second-{t.message}" if other_id else f"pid-{t.message}") if accepted else None,
             to=[(n, "A") for n in t.to] if accepted and len(t.to) > 1 else (), hold_us=hold_us, scope=scope, feedback=feedback,
-            code=None if accepted else "40001", title="x", uses_a_try=count and outcome == "retry",
+            code=None if accepted else "40001", title="x", uses_a_try=count and outcome in ("retry", "not_sent"),
         )  # fmt: skip
 
     def finished(self, process: str, r: Finish) -> str:
@@ -726,7 +757,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.doubt(m)
         elif r.outcome == "not_sent":
             m.attempts -= 1
-            self.again(m, r.delay_us)
+            m.tries += r.uses_a_try
+            if r.uses_a_try and m.tries >= MOST_TRIES:
+                m.state = m.end("R")
+            else:
+                self.again(m, r.delay_us)
         elif r.outcome == "conflict" and m.job_type == "careful":
             if before == "S":
                 self.doubt(m)
@@ -779,9 +814,12 @@ class LedgerMachine(RuleBasedStateMachine):
         elif m.state == "W" and self.now >= m.look_us:
             m.state = "Q"
         elif m.state == "S" and self.now >= m.look_us:
-            self.doubt(m)
+            self.lose(m)
         elif m.state == "U" and self.grace_over(m) and real != "U":  # how soon it looks again is its own affair
             m.state = self.after_grace(m)
+            if m.state == "W":
+                m.look_us = int(self.redis.zscore(self.ledger.key("timers"), m.id))
+                assert 0 < m.look_us - self.now <= 41 * SECOND_US
         elif m.state in "AT" and self.now >= m.handed_us + SILENT_US:
             m.state = "X"
 
@@ -797,12 +835,107 @@ class LedgerMachine(RuleBasedStateMachine):
                 for mid, token in self.held.pop(process).items():
                     m = self.messages[mid]
                     if m.state == "S" and m.token == token:
-                        self.doubt(m)
+                        self.lose(m)
                         expected += 1
         assert made == expected
         assert not any(self.is_alive(p) for p in gone), "a living process was robbed"
 
     # --- what the provider, people and operators do
+
+    @precondition(lambda self: self.messages and len(self.messages) < 60)
+    @rule(
+        data=st.data(),
+        why=st.sampled_from(["replay", "replay", "fallback"]),
+        ahead=st.sampled_from([1, 1, 1, 1, 0, 2]),
+        valid_us=st.sampled_from([8 * SECOND_US, 24 * HOUR_US]),
+    )
+    def leg(self, data: st.DataObject, why: Any, ahead: int, valid_us: int) -> None:
+        ended = [e for e in self.legs if self.entry_state(self.messages[e]) in "RFX"]
+        entry = data.draw(st.sampled_from(ended if ended and why == "replay" else list(self.legs)))
+        self.make_leg(entry, why, ahead, valid_us)
+
+    @precondition(
+        lambda self: len(self.messages) < 60 and any(self.messages[t.message].state == "S" for _, t in self.taken)
+    )
+    @rule(
+        letter=st.sampled_from("RFX"), then=st.sampled_from(["send", "", "D", "F"]), name=st.sampled_from(["p1", "p2"])
+    )
+    def fail_and_replay(self, letter: str, then: str, name: str) -> None:
+        """The way to a leg, which chance alone walks rarely: one under way ends without arriving, and is sent again."""
+        process, t = next((p, t) for p, t in reversed(self.taken) if self.messages[t.message].state == "S")
+        verdict: Any = "rejected" if letter == "R" else "accepted"
+        result = self.result(t, verdict, delay_us=0, hold_us=0, bucket="own", other_id=False, count=False)
+        assert self.run_call(calls.finish(process, [result])) == [self.finished(process, result)]
+
+        def hear(state: str) -> None:
+            to = [(n, state) for n in t.to] if len(t.to) > 1 else ()
+            facts = [Fact(ref=t.message, provider_id=f"pid-{t.message}", state=state, to=to)]
+            self.apply_facts(facts, self.run_call(calls.receipt("", facts)))
+
+        if letter != "R":
+            hear(letter)
+        self.make_leg(self.entry_of(self.messages[t.message]), "replay", 1, 24 * HOUR_US)
+        if then == "send":
+            self.clock.shift(0.1)
+            if self.is_alive(self.names[name]):
+                self.send(name, 0, 6)
+        elif then:  # late, of the leg before
+            hear(then)
+
+    def make_leg(self, entry: str, why: Any, ahead: int, valid_us: int) -> calls.Leg:
+        """Ask for the leg that is so many ahead of the newest."""
+        self.read()
+        first, last = self.legs[entry][0], self.legs[entry][-1]
+        newest = len(self.legs[entry])
+        refusal = self.refused_leg(first, last, why, ahead)
+        n = next(n for n in self.notifications if n.id == entry[:32])
+        was_finished = all(self.entry_state(m) in FINAL for m in n.messages)
+        answer = self.run_call(calls.leg(entry, newest + ahead, why, valid_for_us=valid_us))
+        id = entry if newest + ahead == 1 else f"{entry}-{newest + ahead}"
+        assert answer[:3] == (("refused", "", refusal) if refusal else ("made" if ahead else "exists", id, ""))
+        if refusal or not ahead:
+            return answer
+        n.finishes += was_finished
+        if last.state in WAITING:
+            last.state = last.end("C")
+        elif last.state in FLYING:
+            last.cancelled = True
+        made = Message(
+            id, many=False, klass=first.klass, job_type=first.job_type, to=first.to, until_us=self.now + valid_us, send_at_us=0,
+            state="Q", lane=last.lane, expanded=True,
+        )  # fmt: skip
+        if made.group:
+            made.members = {p: "O" if self.blocked(made.lane, p) else "A" for p in made.to.split(",")}
+        self.messages[id] = made
+        self.legs[entry].append(made)
+        return answer
+
+    def refused_leg(self, first: Message, last: Message, why: str, ahead: int) -> str | None:
+        state = self.entry_state(first)
+        if not self.records[first.id]:
+            return "gone"
+        if ahead == 0:
+            return None
+        if ahead > 1:
+            return "passed"
+        if state not in "RFX" and (why == "replay" or state in FINAL or state == "N"):
+            return "not_dead"
+        if "D" in last.members.values():
+            return "partly_delivered"
+        if not last.lane:
+            return "not_rendered"
+        if not self.has_content(last):
+            return "content_erased"
+        if last.lane in self.gone:
+            return "no_lane"
+        return "opted_out" if all(self.blocked(last.lane, p) for p in last.to.split(",")) else None
+
+    def has_content(self, m: Message) -> bool:
+        """How long it is kept is another test's; here only that there is no leg without."""
+        pieces = self.records[m.id].get("ct")
+        if pieces is None:
+            return bool(self.redis.exists(self.ledger.key(f"t:{m.id[:32]}")))
+        return bool(self.redis.exists(self.ledger.key(f"c:{m.id}"))) if pieces == "c" else pieces != "0"
 
     def facts(self, data: st.DataObject, most: int) -> list[Fact]:
         def one() -> Fact:
@@ -981,8 +1114,18 @@ class LedgerMachine(RuleBasedStateMachine):
             head = self.heads[n.id]
             if head:
                 counts = {k[2:]: int(v) for k, v in head.items() if k.startswith("c.") and int(v)}
-                assert counts == Counter(m.state for m in n.messages)
-                assert int(head["op"]) == sum(m.state not in FINAL for m in n.messages)
+                states = [self.entry_state(m) for m in n.messages]
+                assert counts == Counter(states)
+                assert int(head["op"]) == sum(state not in FINAL for state in states)
+
+    def the_dead_are_listed_by_their_newest_leg(self) -> None:
+        listed = {mid.decode() for mid in self.redis.zrange(self.ledger.key("dead"), 0, -1)}
+        known = {legs[-1].id for legs in self.legs.values() if self.entry_state(legs[0]) in "RFX"}
+        assert listed <= known, listed - known
+        for mid in known - listed:  # no longer: their day is over
+            record = self.records[mid]
+            at = {"at": self.heads[mid[:32]].get("at", "0"), **record}
+            assert not record or self.now - timeline(at)[-1].at_us >= DAY_US - SECOND_US, mid
 
     def holders_hold_what_they_took_and_did_not_finish(self) -> None:
         pipe = self.redis.pipeline(transaction=False)
@@ -1024,6 +1167,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.versions_grow_and_timelines_read_back()
         self.each_message_is_in_one_place_and_has_a_way_on()
         self.counts_are_those_of_the_messages()
+        self.the_dead_are_listed_by_their_newest_leg()
         self.holders_hold_what_they_took_and_did_not_finish()
         self.every_lane_is_where_it_says_and_none_that_may_give_is_nowhere()
         self.no_script_stumbled()
@@ -1112,8 +1256,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for _, f in self.redis.xrange(self.ledger.key("ev")):
             told[f[b"y"].decode(), f[b"m"].decode()] += 1
         for n in self.notifications:
-            assert told["notification.finished", n.id] == 1, n.id
-            for m in n.messages:
+            assert told["notification.finished", n.id] == n.finishes, n.id
+            for m in [leg for entry in n.messages for leg in self.legs[entry.id]]:
                 assert told["message.final", m.id] == (1 if m.expanded or len(n.messages) == 1 else 0), m.id
 
 

@@ -5,7 +5,10 @@ with a test named after it:
 
 - Running twice, late, or twice at once admits each recipient once: ``admit`` compares the cursor.
 - Each recipient of the chunk gets exactly one admission, in the chunk's order: its index is its message's id.
-- What is wrong with one recipient ends that one; the others go on.
+- What is wrong with one recipient ends that one; the others go on. What was rejected keeps its request for a day, so that
+  it can be replayed once the cause is gone.
+- A chunk that nobody can expand, also because it ends whoever tries, is given up after some tries: its recipients end
+  rejected, and the notification goes on.
 - A job type that a newer release published is left to its workers, never rejected by an older one.
 - No text, and no number in full, reaches the log.
 """
@@ -26,6 +29,7 @@ from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Loaded
 from producers.ledger.ledger import Ledger
+from producers.ledger.reading import CHUNK
 from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
 from producers.retrying import may_pass
@@ -38,6 +42,8 @@ from worker.telnyx.builder import Content
 from worker.titles import short_title
 
 T = TypeVar("T")
+
+LATE_TRIES = 5  # of a late chunk, each after a pointer of the timer: over a minute and a half in all
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +94,7 @@ def expand_all(
     reach("load.before")
     found = patiently(lambda: _clear(ledger.run_many([calls.load(id, cursor) for id in notifications])))
     reach("load.after")
+    ready: list[tuple[int, Loaded]] = []
     planned: list[tuple[int, Loaded, Plan]] = []
     done = [Expanded("nothing")] * len(notifications)
     for i, (id, loaded) in enumerate(zip(notifications, found, strict=True)):
@@ -101,7 +108,12 @@ def expand_all(
                 log.info("expansion_left_to_newer_release", notification=id, job_type=name)
                 done[i] = Expanded("left")
                 continue
-            planned.append((i, loaded, plan(loaded, config)))
+            ready.append((i, loaded))
+    tries = _count_tries([(notifications[i], loaded) for i, loaded in ready if loaded.late], ledger)
+    for i, loaded in ready:
+        with edge("expand", notification=notifications[i]):
+            given_up = tries.get(notifications[i], 0) > LATE_TRIES
+            planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config)))
     admits = [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
     reach("admit.before")
     answers = patiently(lambda: _clear(ledger.run_many(admits)))
@@ -137,6 +149,14 @@ def _clear(replies: list[T | Exception]) -> list[T | Exception]:
     return replies
 
 
+def _count_tries(late: Sequence[tuple[str, Loaded]], ledger: Ledger) -> dict[str, int]:
+    """Count, before it is done, that these are tried once more; a job that dies of one of them counts nothing afterwards."""
+    if not late:
+        return {}
+    found = patiently(lambda: _clear(ledger.run_many([calls.attempt(id, loaded.cursor) for id, loaded in late])))
+    return {id: tries for (id, _), tries in zip(late, found, strict=True) if isinstance(tries, int)}
+
+
 def _point_at_next(id: str, loaded: Loaded, cursor: str, point: Callable[[str, bool, str | None], None]) -> None:
     try:
         reach("successor.before")
@@ -153,20 +173,56 @@ def plan(loaded: Loaded, config: Config) -> Plan:
         ValueError: The chunk is not what ``submit`` writes; no recipient can be told from it.
     """
     name = _text(loaded.record, "jt")
-    rows: list[tuple[str, Mapping[str, Any] | None]]
-    if loaded.cursor is None:
-        rows = [(_text(loaded.record, "to"), None)]
-    else:
-        rows = [(to, variables) for to, variables in json.loads(loaded.chunk)]
+    rows = _rows(loaded)
+    request = json.loads(loaded.content or b"{}")
+    may_share = loaded.cursor is not None
     job = config.job_types.get(name)
     sender = config.senders.get(job.sender) if job is not None else None
     if job is None or sender is None:
         missing = f"job type {name}" if job is None else f"sender {job.sender}"
         refusal = Refusal("job_type" if job is None else "sender", short_title(f"{missing} is not in notify.toml"))
-        return Plan("", [_rejected(to, refusal) for to, _ in rows])
-    chunk = _Chunk(job, sender, json.loads(loaded.content or b"{}"), may_share=loaded.cursor is not None)
+        kept = [_request_of(request, variables) if may_share else None for _, variables in rows]
+        return Plan("", [_rejected(to, refusal, own) for (to, _), own in zip(rows, kept, strict=True)])
+    chunk = _Chunk(job, sender, request, may_share=may_share)
     items = [chunk.admission(to, variables) for to, variables in rows]
     return Plan(chunk.shared if any(not item.reject and item.content is None for item in items) else "", items)
+
+
+def give_up(loaded: Loaded) -> Plan:
+    """The end of a chunk that nobody could expand: its recipients are rejected, whatever is wrong with it."""
+    refusal = Refusal("poison", "no worker could expand it: see the workers' logs")
+    try:
+        rows = _rows(loaded)
+        request = json.loads(loaded.content or b"{}")
+        own = [_request_of(request, variables) if loaded.cursor is not None else None for _, variables in rows]
+        items = [_rejected(to, refusal, content) for (to, _), content in zip(rows, own, strict=True)]
+    except Exception:  # noqa: BLE001 - of an unreadable chunk only the number of its recipients is known
+        items = [_rejected("", refusal)] * _size(loaded)
+    log.error("chunk_given_up", recipients=len(items))
+    return Plan("", items)
+
+
+def _rows(loaded: Loaded) -> list[tuple[str, Mapping[str, Any] | None]]:
+    if loaded.cursor is None:
+        return [(_text(loaded.record, "to"), None)]
+    return [(to, variables) for to, variables in json.loads(loaded.chunk)]
+
+
+def _size(loaded: Loaded) -> int:
+    """How many recipients a chunk has: all but the last of a notification are full."""
+    if loaded.cursor is None:
+        return 1
+    left = int(loaded.record["tot"]) - int(loaded.record["ex"])
+    return left if int(loaded.cursor) + 1 >= int(loaded.record["nch"]) else min(CHUNK, left)
+
+
+def _request_of(request: Mapping[str, Any], variables: Mapping[str, Any] | None) -> str:
+    """What a recipient of many would have been sent by, alone: the request with the recipient's own variables."""
+    if variables:
+        request = {**request, "variables": {**request.get("variables", {}), **variables}}
+    return json.dumps(
+        request, separators=(",", ":")
+    )  # ASCII: also what could not be stored as text comes back as it was
 
 
 def is_urgent_and_small(loaded: Loaded) -> bool:
@@ -192,15 +248,14 @@ class _Chunk:
     def admission(self, to: str, variables: Mapping[str, Any] | None) -> Admission:
         try:
             made = self._make(variables) if variables else self._for_all
-            if isinstance(made, Refusal):
-                return _rejected(to, made)
-            refusal = refused_destination(self._sender, to)
-            if refusal is not None:
-                return _rejected(to, refusal)
-            is_own = bool(variables) or not self._may_share
-            return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
+            if isinstance(made, _Made):
+                made = refused_destination(self._sender, to) or made
         except Exception as exc:  # noqa: BLE001 - one recipient must not hold back the others
-            return _rejected(to, _poison(exc))
+            made = _poison(exc)
+        if isinstance(made, Refusal):
+            return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
+        is_own = bool(variables) or not self._may_share
+        return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
 
     @cached_property
     def _for_all(self) -> _Made | Refusal:
@@ -231,8 +286,9 @@ def _poison(exc: Exception) -> Refusal:
     return Refusal("poison", short_title(f"{type(exc).__name__} while rendering: see the worker's log"))
 
 
-def _rejected(to: str, refusal: Refusal) -> Admission:
-    return Admission(to=to, reject=refusal.code, title=refusal.title)
+def _rejected(to: str, refusal: Refusal, content: str | None = None) -> Admission:
+    """``content``: the request of a recipient of many; a lone message has it in its record already."""
+    return Admission(to=to, reject=refusal.code, title=refusal.title, content=content)
 
 
 def _is_published(ledger: Ledger, job_type: str) -> bool:

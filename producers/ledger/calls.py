@@ -65,12 +65,16 @@ def submit(s: Submission) -> Call[Submitted]:
 
 
 class Loaded(NamedTuple):
-    """What there is to expand. ``cursor`` is None for a lone message; ``chunk`` is its JSON list of recipients."""
+    """What there is to expand. ``cursor`` is None for a lone message; ``chunk`` is its JSON list of recipients.
+
+    ``late``: it should have been expanded long ago, so an earlier job may have failed over it, or died of it.
+    """
 
     record: dict[str, bytes]
     content: bytes
     cursor: str | None
     chunk: bytes
+    late: bool = False
 
 
 def load(notification: str, cursor: str | None) -> Call[Loaded | None]:
@@ -80,8 +84,8 @@ def load(notification: str, cursor: str | None) -> Call[Loaded | None]:
         if not r:
             return None
         if r[0] == b"one":
-            return Loaded(_table(r[1]), r[2], None, b"")
-        return Loaded(_table(r[1]), r[2], _text(r[3]), r[4])
+            return Loaded(_table(r[2]), r[3], None, b"", r[1] == b"1")
+        return Loaded(_table(r[2]), r[3], _text(r[4]), r[5], r[1] == b"1")
 
     return Call("load", [notification, cursor or ""], decode)
 
@@ -392,3 +396,37 @@ def publish(publication: Mapping[str, Any], midnights: Mapping[str, Sequence[int
     for bucket, times in midnights.items():
         args += [bucket, " ".join(str(t) for t in times)]
     return Call("publish", args, _text)
+
+
+def attempt(notification: str, cursor: str | None) -> Call[int]:
+    """Count that a late chunk is begun once more. How often it was, or 0 where nothing is left to expand."""
+    return Call("attempt", [notification, cursor or ""], int)
+
+
+class Leg(NamedTuple):
+    """``message`` is the leg's id; of a refusal, ``why`` is its word (see ``leg.lua``), ``state`` the entry's letter."""
+
+    outcome: Literal["made", "exists", "refused"]
+    message: str
+    why: str = ""
+    state: str = ""
+
+
+def leg(
+    entry: str,
+    number: int,
+    why: Literal["replay", "fallback"],
+    *,
+    valid_for_us: int,
+    lane: str = "",
+    content: str = "",
+    units: int = 1,
+) -> Call[Leg]:
+    """Make leg ``number`` of an entry, unless it is there. Without ``lane`` and ``content``: those of the leg before."""
+
+    def decode(r: list[Any]) -> Leg:
+        if r[0] == b"refused":
+            return Leg("refused", "", _text(r[1]), _text(r[2]))
+        return Leg(_text(r[0]), _text(r[1]))  # type: ignore[arg-type]
+
+    return Call("leg", [entry, number, why, valid_for_us, lane, content, units], decode)

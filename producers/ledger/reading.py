@@ -1,10 +1,14 @@
-"""Read a notification back: counts, messages, timelines. Reads only; what people and apps see of the ledger."""
+"""Read a notification back: counts, messages, timelines. Reads only; what people and apps see of the ledger.
+
+An entry is a recipient (or a group) of a notification, however many messages, its *legs*, were made for it. People see
+one message for each entry: delivered if any leg is, else in the state of its newest leg.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from producers.ledger.ledger import Ledger
@@ -27,7 +31,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageView:
-    """One message as people see it. ``to`` is a list for a group, whose ``members`` are (number, state) pairs."""
+    """One entry as people see it. ``to`` is a list for a group, whose ``members`` are (number, state) pairs.
+
+    ``leg`` is the number of its newest leg; what only one leg can have (provider id, lane, members) is that of the leg
+    that was delivered, or else of the newest.
+    """
 
     id: str
     to: str | list[str]
@@ -43,6 +51,7 @@ class MessageView:
     version: int
     provider_status: str | None
     parts: int | None
+    leg: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,26 +127,77 @@ def _view(mid: str, record: dict[str, str], next_at: float | None) -> MessageVie
         provider_id=record.get("pid"),
         from_number=record.get("fr"),
         errors=_errors(record),
-        timeline=timeline(record),
+        timeline=timeline(record, int(record.get("lg", 1))),
         next_at_us=int(next_at) if next_at is not None else None,
         members=members,
         version=int(record.get("v", 1)),
         provider_status=record.get("ps"),
         parts=int(record["pt"]) if record.get("pt") else None,
+        leg=int(record.get("lg", 1)),
     )
 
 
+def entry_of(mid: str) -> str:
+    """The entry that a message is a leg of; its id is that of its first leg."""
+    return "-".join(mid.split("-")[:2])
+
+
+def leg_id(entry: str, leg: int) -> str:
+    return entry if leg == 1 else f"{entry}-{leg}"
+
+
+def _merged(legs: list[MessageView]) -> MessageView:
+    """One entry of its legs, the first one first."""
+    if len(legs) == 1:
+        return legs[0]
+    first, newest = legs[0], legs[-1]
+    decisive = next((leg for leg in legs if leg.state == STATES["D"]), newest)
+    planned = [leg.next_at_us for leg in legs if leg.next_at_us is not None]
+    return replace(
+        decisive,
+        id=first.id,
+        attempts=sum(leg.attempts for leg in legs),
+        errors=sorted((row for leg in legs for row in leg.errors), key=lambda row: int(row["at_us"])),
+        timeline=sorted((step for leg in legs for step in leg.timeline), key=lambda step: step.at_us),
+        next_at_us=min(planned, default=None),
+        version=sum(leg.version for leg in legs),
+        leg=newest.leg,
+    )
+
+
+def _later_legs(ledger: Ledger, newest: dict[str, int]) -> dict[str, list[MessageView]]:
+    """The legs after the first of entries whose newest leg's number is given."""
+    wanted = [leg_id(entry, leg) for entry, last in newest.items() for leg in range(2, last + 1)]
+    found: dict[str, list[MessageView]] = {entry: [] for entry in newest}
+    if not wanted:
+        return found
+    with ledger.redis.pipeline(transaction=False) as pipe:
+        for mid in wanted:
+            pipe.hgetall(ledger.key(f"m:{mid}"))
+        for mid in wanted:
+            pipe.zscore(ledger.key("timers"), mid)
+        replies = pipe.execute()
+    for mid, flat, score in zip(wanted, replies[: len(wanted)], replies[len(wanted) :], strict=True):
+        record = _texts(flat)
+        if "s" in record:
+            found[entry_of(mid)].append(_view(mid, record, score))
+    return found
+
+
 def read_message(ledger: Ledger, mid: str) -> MessageView | None:
-    """One message, or None."""
+    """The entry of which ``mid`` is the first leg, with all its legs; or one later leg by itself; or None."""
     with ledger.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(ledger.key(f"m:{mid}"))
         pipe.zscore(ledger.key("timers"), mid)
         pipe.hget(ledger.key(f"n:{mid[:32]}"), "at")
         flat, score, shared_at = pipe.execute()
     record = _texts(flat)
-    if shared_at is not None:  # a message of many: its submit time stands in its notification
+    if shared_at is not None and "lg" not in record:  # of many: its submit time stands in its notification
         record["at"] = shared_at.decode()
-    return _view(mid, record, score) if "s" in record else None
+    if "s" not in record:
+        return None
+    later = _later_legs(ledger, {mid: int(record["nl"])})[mid] if "nl" in record else []
+    return _merged([_view(mid, record, score), *later])
 
 
 def read_notification(ledger: Ledger, nid: str, *, limit: int = 100, after: int = -1) -> NotificationView | None:
@@ -159,9 +219,9 @@ def read_notification(ledger: Ledger, nid: str, *, limit: int = 100, after: int 
         messages = _page(ledger, nid, head, indexes)
         following = indexes[-1] if indexes and indexes[-1] + 1 < total else None
     else:
-        counts = {STATES[head["s"]]: 1}
-        if after < 0:
-            view = read_message(ledger, f"{nid}-0")
+        view = read_message(ledger, f"{nid}-0")
+        counts = {view.state if view else STATES[head["s"]]: 1}
+        if after < 0 and limit:
             messages = [view] if view else []
     return NotificationView(
         id=nid,
@@ -185,14 +245,20 @@ def _page(ledger: Ledger, nid: str, head: dict[str, str], indexes: range) -> lis
             pipe.zscore(ledger.key("timers"), f"{nid}-{i}")
         replies = pipe.execute()
     records, scores = replies[: len(indexes)], replies[len(indexes) :]
-    views = []
+    views: list[MessageView] = []
     waiting: list[int] = []
+    newest: dict[str, int] = {}
     for i, flat, score in zip(indexes, records, scores, strict=True):
         record = _texts(flat)
         if "s" in record:
             views.append(_view(f"{nid}-{i}", {**record, "at": head["at"]}, score))
+            if "nl" in record:
+                newest[f"{nid}-{i}"] = int(record["nl"])
         elif i >= int(head["ex"]):
             waiting.append(i)
+    if newest:
+        later = _later_legs(ledger, newest)
+        views = [_merged([view, *later.get(view.id, [])]) for view in views]
     return views + _unexpanded(ledger, nid, head, waiting)
 
 

@@ -27,7 +27,7 @@ from producers.pointers import Pointers, broker_namespace
 from worker import patience
 from worker.actors import register
 from worker.actors.context import Context
-from worker.expansion import expand
+from worker.expansion import LATE_TRIES, expand
 from worker.patience import patiently
 from worker.publication import publication
 from worker.reconciliation import reconcile
@@ -269,6 +269,64 @@ def test_a_lost_pointer_to_the_next_chunk_does_not_undo_this_one(
     ticket = notifier.enqueue("notice", to=numbers(300), text="hello")
     assert expand(ticket.id, None, ledger=published, config=config, point=broken).queued == 200
     assert published.redis.zscore(published.key("timers"), f"n{ticket.id}") is not None
+
+
+def make_late(ledger: Ledger, id: str, *, many: bool) -> None:
+    """As if it had been submitted long ago and nobody had expanded it."""
+    ledger.redis.hset(ledger.key(f"n:{id}" if many else f"m:{id}-0"), "at", "1000000")
+
+
+def test_a_chunk_that_nobody_can_expand_is_given_up_after_some_tries_and_the_next_goes_on(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Numbers
+) -> None:
+    ticket = notifier.enqueue("notice", to=numbers(450), text="hello")
+    published.redis.lset(published.key(f"r:{ticket.id}"), 0, "no list of recipients")
+    make_late(published, ticket.id, many=True)
+    for _ in range(LATE_TRIES):
+        assert expand(ticket.id, None, ledger=published, config=config, point=Points()).outcome == "nothing"
+    done = expand(ticket.id, None, ledger=published, config=config, point=Points())
+    assert (done.ended, done.next_cursor) == (200, "1")
+    for cursor in ("1", "2"):
+        assert expand(ticket.id, cursor, ledger=published, config=config, point=Points()).ended == 0
+    view = read_notification(published, ticket.id, limit=1)
+    assert view is not None
+    assert view.state_counts == {"rejected": 200, "queued": 250}
+    assert (view.messages[0].errors[0]["code"], view.messages[0].timeline[-1].reason) == ("poison", "poison")
+
+
+def test_a_notification_that_ends_whoever_expands_it_is_given_up_unseen(
+    published: Ledger, config: Config, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """No handler of ours catches it."""
+
+    begun: list[str] = []
+
+    def kill(loaded: calls.Loaded, _config: Config) -> Any:
+        begun.append(loaded.record["to"].decode())
+        raise Killed
+
+    monkeypatch.setattr("worker.expansion.plan", kill)
+    killer, sound = (notifier.enqueue("notice", to="+13125550100", text="hello") for _ in range(2))
+    make_late(published, killer.id, many=False)
+    for _ in range(LATE_TRIES):
+        with pytest.raises(Killed):
+            expand(killer.id, None, ledger=published, config=config, point=Points())
+    assert expand(killer.id, None, ledger=published, config=config, point=Points()).ended == 1
+    assert len(begun) == LATE_TRIES
+    assert state(published, f"{killer.id}-0") == "rejected"
+    monkeypatch.undo()
+    assert expand(sound.id, None, ledger=published, config=config, point=Points()).queued == 1
+
+
+def test_waiting_for_a_newer_release_is_no_try(published: Ledger, config: Config, notifier: Notifier) -> None:
+    newer = parse_config(TOML + '\n[job_types.fresh]\nsender = "local"')
+    published.run(calls.publish(publication(newer, release=2), {}))
+    ticket = notifier.enqueue("fresh", to="+13125550100", text="hello")
+    make_late(published, ticket.id, many=False)
+    for _ in range(LATE_TRIES + 2):
+        assert expand(ticket.id, None, ledger=published, config=config, point=Points()).outcome == "left"
+    assert published.run(calls.attempt(ticket.id, None)) == 1
 
 
 def test_a_batch_is_applied_and_forgotten(published: Ledger, config: Config, notifier: Notifier) -> None:

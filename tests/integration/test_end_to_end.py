@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_kit import PROFILE, Service, running_service, terminate, wait_until
+from service_kit import NOTIFY, PROFILE, Service, running_service, terminate, wait_until
 
 from worker.sandbox import SandboxOptions, magic_number
+
+SENDER_ERRORS: dict[str, str] = {}  # sender → code that the sandbox refuses its sends with, while it is here
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("service"), sandbox=SandboxOptions(seed=1, hang_s=2)) as service:
+    with running_service(
+        tmp_path_factory.mktemp("service"), sandbox=SandboxOptions(seed=1, hang_s=2, sender_errors=SENDER_ERRORS)
+    ) as service:
         service.start_web()
         service.start_worker(processes=2)
         yield service
@@ -162,6 +167,43 @@ def test_the_http_api_enqueues_repeats_and_cancels(service: Service) -> None:
     assert service.call("POST", "/v1/notifications", body, Idempotency_Key="k-1") == (202, first)
     status, _ = service.call("POST", "/v1/notifications", {**body, "text": "other"}, Idempotency_Key="k-1")
     assert status == 409
+
+
+def notify(service: Service, *arguments: str) -> tuple[int, Any]:
+    done = subprocess.run(
+        [NOTIFY, *arguments, "--json"], env=service.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_rejected_message_is_listed_and_replayed_once_the_cause_is_gone(service: Service) -> None:
+    SENDER_ERRORS["+18885550001"] = "40322"
+    try:
+        ticket = service.notifier.enqueue(
+            "ticket", to=["+13125551090", "+13125551091", "+13125551092"], text="Your ticket"
+        )
+        assert service.wait_final(ticket.id) == [{"rejected": 3}]
+    finally:
+        SENDER_ERRORS.clear()
+    ids = [f"{ticket.id}-{i}" for i in range(3)]
+    _, listed = notify(service, "dead", "--job-type", "ticket")
+    rows = {row["id"]: (row["code"], row["replayable"]) for row in listed["dead"]}
+    assert {id: rows[id] for id in ids} == dict.fromkeys(ids, ("40322", True))
+    service.call("PUT", "/v1/opt-outs/+13125551091")
+    code, done = notify(service, "replay", ids[0], ids[1])
+    assert code == 1
+    assert [(row["leg"], row["why"]) for row in done["messages"]] == [(f"{ids[0]}-2", None), (None, "opted_out")]
+    assert service.wait_final(ticket.id) == [{"delivered": 1, "rejected": 2}]
+    _, body = service.get(f"/v1/notifications/{ticket.id}")
+    message = body["messages"][0]
+    (arrival,) = service.sent(ref=f"{ids[0]}-2")
+    assert (message["id"], message["state"], message["provider_id"]) == (ids[0], "delivered", arrival["id"])
+    assert (arrival["key"], message["attempts"]) == (f"{ids[0]}-2", 2)
+    assert [error["code"] for error in message["errors"]] == ["40322"]
+    steps = [(step["leg"], step["state"]) for step in message["timeline"]]
+    assert steps[:5] == [(1, "new"), (1, "queued"), (1, "sending"), (1, "rejected"), (2, "new")]
+    assert steps[-1] == (2, "delivered")
+    assert service.sent(to="+13125551091") == []
 
 
 def test_nothing_that_was_sent_stands_in_a_log(service: Service) -> None:

@@ -13,7 +13,9 @@ from producers.errors import EnqueueError, FieldError, IdempotencyConflict, Inva
 from worker.commands.failures import as_failure
 from worker.terminal import Exit, pace, server_of
 
-COMMANDS = ["demo", "web", "worker", "clock", "sandbox", "send", "status", "cancel", "lanes", "opt-outs", "doctor"]
+COMMANDS = [
+    "demo", "web", "worker", "clock", "sandbox", "send", "status", "cancel", "dead", "replay", "lanes", "opt-outs", "doctor",
+]  # fmt: skip
 
 
 def notify(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

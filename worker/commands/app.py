@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import lanes, notifications, opt_outs, processes
+from worker.commands import dead, lanes, notifications, opt_outs, processes
 
 
 def _version(asked: bool) -> None:
@@ -37,6 +37,8 @@ def make_app() -> typer.Typer:
     app.command("send")(notifications.send)
     app.command("status")(notifications.status)
     app.command("cancel")(notifications.cancel)
+    app.command("dead")(dead.dead)
+    app.command("replay")(dead.replay)
     app.command("doctor")(processes.doctor)
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")

@@ -21,6 +21,29 @@ from worker.engine.shutdown import drop_repeated_signals
 BROKER = "worker.main:broker"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SHUTDOWN_MS = 1000  # for idle threads; what is under way is waited for before, by our own life cycle
+BOOT_LOOK_S, BOOT_PATIENCE = 1.0, 5  # so many looks at a tree that stands still over a dead child
+
+
+def watch_boot() -> None:
+    """End the tree if a child dies while it boots and Dramatiq does not notice.
+
+    Its master waits for an event of each child. A child that is killed just while it sets that event, say by the message
+    that it took up first, leaves the event's lock behind, and nobody would ever wait for a child's end, nor start a new tree.
+    A timer's signal reaches the master in that wait too. The other children notice that they are orphans, and drain.
+    """
+    seen = 0
+
+    def look(_signal: int, _frame: object) -> None:
+        nonlocal seen
+        seen += os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if seen > BOOT_PATIENCE:
+            os.write(
+                2, b"notify: a worker process died while it booted: ending the tree, for the platform to start anew\n"
+            )
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, BOOT_LOOK_S, BOOT_LOOK_S)
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +54,7 @@ def main(arguments: list[str]) -> int:
 
     def unblock_safely() -> None:
         if os.getpid() == master:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # booted: from here on Dramatiq waits for its children
             # A closed terminal ends the tree like any other signal; Dramatiq would start itself anew.
             signal.signal(signal.SIGHUP, lambda *_: os.kill(master, signal.SIGTERM))
         else:
@@ -38,6 +62,7 @@ def main(arguments: list[str]) -> int:
         unblock()  # type: ignore[no-untyped-call]
 
     dramatiq.cli.try_unblock_signals = unblock_safely
+    watch_boot()
     given = [BROKER, "--worker-shutdown-timeout", str(SHUTDOWN_MS), "--skip-logging", *arguments]
     parser = dramatiq.cli.make_argument_parser()  # type: ignore[no-untyped-call]
     code: int = dramatiq.cli.main(parser.parse_args(given))  # type: ignore[no-untyped-call]

@@ -5,7 +5,8 @@ Everything between the take and the record happens here, on the event loop. Inva
 - No request leaves before its slot's instant by the local clock, nor later than the slot's tolerance: a late one goes
   back to its lane unsent.
 - One request a take. Whatever fails before it is `not_sent`, whatever fails once it may have left is uncertain.
-- A message of which we cannot make a request is tried three times, then rejected as poison: it must not hold up its lane.
+- A message of which we cannot make a request waits a little and uses up a try, and the ledger rejects it as poison once
+  all are used: it never holds up its lane.
 - Every message that was taken is recorded, and its hand comes back.
 """
 
@@ -23,12 +24,13 @@ import structlog
 from producers.fault_points import reach
 from producers.ledger.calls import Finish, Taken
 from producers.masking import mask
+from worker.patience import frames
 from worker.sending.slots import DueSlot, LaneSpec
-from worker.sending.verdicts import not_sent, poison, to_finish, uncertain
+from worker.sending.verdicts import not_sent, to_finish, unbuildable, uncertain
 from worker.telnyx.builder import Content, Request, build
 from worker.telnyx.outcomes import Outcome
 
-POISON_TRIES, POISON_DELAY_S = 3, 1.0
+POISON_DELAY_S = 1.0
 MISSED_SAID_EACH_S = 5.0
 LATE, LATE_TRIES = "late", 3
 _REMEMBERED = 1000
@@ -68,7 +70,6 @@ class Sender:
         self._rng = rng or random.Random()
         self._tasks: set[asyncio.Task[None]] = set()
         self._streak = 0
-        self._failed: OrderedDict[str, int] = OrderedDict()
         self._late: OrderedDict[str, int] = OrderedDict()
         self._missed: Counter[tuple[str, str]] = Counter()
         self._say_missed_s = 0.0
@@ -125,17 +126,9 @@ class Sender:
             content = Content.from_json(taken.content)
             sender = self._lanes[due.slot.lane].sender
             return build(sender, taken.to, content, ref=taken.message, public_url=self._public_url)
-        except Exception as exc:
-            tries = self._failed.pop(taken.message, 0) + 1
-            log.error(
-                "request_unbuildable", message_id=taken.message, tries=tries, error=type(exc).__name__, exc_info=True
-            )
-            if tries >= POISON_TRIES:
-                return poison(taken, f"no request can be made of it: {type(exc).__name__}")
-            self._failed[taken.message] = tries
-            while len(self._failed) > _REMEMBERED:
-                self._failed.popitem(last=False)
-            return not_sent(taken, "unbuildable", delay_s=POISON_DELAY_S)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with it, the ledger counts the tries
+            log.error("request_unbuildable", message_id=taken.message, error=type(exc).__name__, trace=frames(exc))
+            return unbuildable(taken, exc, delay_s=POISON_DELAY_S)
 
     async def _request(self, taken: Taken, request: Request, due: DueSlot) -> Finish:
         started_s = time.monotonic()

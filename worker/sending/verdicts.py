@@ -81,10 +81,17 @@ def uncertain(taken: Taken, why: str) -> Finish:
     return Finish(message=taken.message, token=taken.token, outcome="uncertain", why=why)
 
 
-def poison(taken: Taken, title: str) -> Finish:
-    """We cannot make a request of it, and have tried."""
+def unbuildable(taken: Taken, exc: Exception, *, delay_s: float) -> Finish:
+    """We cannot make a request of it: it waits, and the ledger counts the tries."""
     return Finish(
-        message=taken.message, token=taken.token, outcome="rejected", why="poison", code="poison", title=title
+        message=taken.message,
+        token=taken.token,
+        outcome="not_sent",
+        why="unbuildable",
+        code="poison",
+        title=f"no request can be made of it: {type(exc).__name__}"[:64],
+        delay_us=round(delay_s * US),
+        uses_a_try=True,
     )
 
 

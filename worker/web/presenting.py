@@ -33,12 +33,12 @@ def notification(view: NotificationView, config: Config) -> dict[str, Any]:
         "id": view.id,
         "job_type": view.job_type,
         "state_counts": view.state_counts,
-        "messages": [_message(message, message.lane.removesuffix(".mms") or own, config) for message in view.messages],
+        "messages": [message(entry, entry.lane.removesuffix(".mms") or own, config) for entry in view.messages],
         "next": None if view.next is None else str(view.next),
     }
 
 
-def _message(view: MessageView, sender_name: str, config: Config) -> dict[str, Any]:
+def message(view: MessageView, sender_name: str, config: Config) -> dict[str, Any]:
     sender = config.senders.get(sender_name)
     errors = _errors(view.errors)
     steps = [
@@ -83,7 +83,39 @@ def _plain_words(code: str, phase: str) -> str | None:
     """What the provider's code means; ours (of the phase expand) always bring a title."""
     if phase == "expand":
         return None
+    if code == "poison":
+        return "No request could be made of it, or every worker that took it up was lost: see the workers' logs"
     return describe(code, "send" if phase == "send" else "receipt")
+
+
+# Why a message ended without arriving, where no error says it.
+_ENDS = {
+    "silent": "accepted, and nothing was heard of it within [timing] silent_after",
+    "give_up": 'it may be out, and its job type says on_uncertain = "give_up"',
+    "killed_its_worker": "it may be out: every worker that took it up died",
+    "stalled_its_worker": "it may be out: every worker that took it up stalled",
+    "key_too_old": "it may be out, and its key is too old to ask again",
+    "builder_changed": "it may be out, and this release would ask with other bytes",
+    "validity": "it may be out, and its validity is over",
+    "cancelled": "it may be out, and it was cancelled",
+    "opted_out": "it may be out, and the person opted out",
+    "replay": "it may be out, and was replayed",
+    "fallback": "it may be out, and its fallback took over",
+    "unreadable": "its recipient could not be read: see notify dead --aside",
+}
+_PHASES = {"s": "send", "w": "receipt", "p": "poll", "x": "expand"}
+
+
+def why_dead(code: str, title: str, phase: str, reason: str) -> str:
+    """Why a message ended without arriving, in one line: by its last error, unless something else ended it.
+
+    ``phase`` is a letter of the record; ``reason`` the last word of the timeline.
+    """
+    if reason in _ENDS:
+        return _ENDS[reason]
+    if code:
+        return f"{code}: {_title(code, title, _PHASES.get(phase, phase)) or reason}"
+    return reason or "nobody knows: the carrier reported no reason"
 
 
 def opt_out(number: str, scope: str, held: OptOut) -> dict[str, Any]:

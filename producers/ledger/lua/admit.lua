@@ -75,6 +75,7 @@ if cursor == '' then
   local rec = record(mid)
   if rec.s ~= 'N' then return { 'passed' } end
   local item, fields = cjson.decode(ARGV[4]), {}
+  if rec.xt then call('HDEL', mkey(mid), 'xt') end
   if item.c then
     drop_content(mid, rec, 0)
     add_content(fields, mid, item.c)
@@ -103,6 +104,7 @@ local index = tonumber(n.ex)
 local following = string.format('%d', tonumber(cursor) + 1)
 call('LPOP', P .. 'r:' .. id)
 call('HSET', key, 'cur', following, 'ex', index + #ARGV - 3, 'la', int(NOW))
+if n.xt then call('HDEL', key, 'xt') end
 for i = 4, #ARGV do
   local item = items[i]
   local mid = id .. '-' .. string.format('%d', index + i - 4)

@@ -80,6 +80,11 @@ local function settle_verdict(mid, rec, r)
     doubt(mid, rec, r.why, more)
   elseif o == 'not_sent' then
     more[#more + 1], more[#more + 2] = 'an', tostring(math.max(0, num(rec.an, 1) - 1))
+    if r.count then -- no request can be made of it, and none may ever be
+      local tries = num(rec.tr, 0) + 1
+      more[#more + 1], more[#more + 2] = 'tr', tostring(tries)
+      if tries >= MAX then return finish_as(mid, rec, 'R', 'poison', more) end
+    end
     again(mid, rec, r, more, true)
   elseif o == 'conflict' then -- an earlier request with this key is still being worked on: the same bytes later
     if config('give_up:' .. rec.jt) then

@@ -1,7 +1,7 @@
--- Make uncertain what dead processes were sending. Any worker may call it, each second.
+-- Make uncertain what dead processes were sending: it may be out. Any worker may call it, each second.
 -- needs: base lanes states
 -- ARGV: the caller's process, at most how many messages.
--- Returns {ids of processes that are gone for good, number of messages made uncertain}.
+-- Returns {ids of processes that are gone for good, number of messages that they held}.
 -- Nobody reaped for 3 s (the server or everyone stalled): wait one liveness limit first, else the living are robbed.
 local limit = tonumber(ARGV[2])
 local reaper = P .. 'reaper'
@@ -10,11 +10,10 @@ if NOW - last > 3000000 then call('HSET', reaper, 'from', int(NOW + setting('liv
 call('HSET', reaper, 'last', int(NOW))
 if NOW < num(call('HGET', reaper, 'from'), 0) then return { {}, 0 } end
 
--- What a dead process was sending may be out.
 local function bury(mid, token)
   local rec = record(mid)
   if rec.s ~= 'S' or rec.tk ~= token then return false end
-  doubt(mid, rec, 'died')
+  lose_holder(mid, rec, 'died')
   return true
 end
 

@@ -60,6 +60,15 @@ local function still_listening(rec, grace)
   return math.max(start + grace, NOW + 500000)
 end
 
+-- What was held by the same dead processes comes back at the same time, and the one that ends them would end the same
+-- others again, until all had lost too many holders. So those that lost two come back apart, each at an instant of its own.
+local function apart(mid, rec)
+  local mixed = 0
+  for i = 1, #mid do mixed = (mixed * 31 + string.byte(mid, i) + num(rec.dk, 0) * 7919) % 65521 end
+  local wait = 1 + mixed / 65521 * 5000000 * 2 ^ num(rec.dk, 0)
+  return move(mid, rec, 'W', 'apart', NOW + wait)
+end
+
 local function decide(mid, rec)
   local later = still_listening(rec, grace_of(rec))
   if later then return call('ZADD', timers, int(later), mid) end
@@ -67,6 +76,7 @@ local function decide(mid, rec)
   if config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil) end
   if NOW >= num(rec.vu, 0) then return move(mid, rec, 'X', 'validity', nil) end
   if NOW - num(rec.fa, NOW) > 82800000000 then return move(mid, rec, 'X', 'key_too_old', nil) end
+  if num(rec.dk, 0) > 1 then return apart(mid, rec) end
   return queue(mid, rec, 'grace')
 end
 
@@ -75,12 +85,15 @@ local function look(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
   if rec.s == 'W' then
     return queue(mid, rec)
-  elseif rec.s == 'Q' then -- it was put aside: back into its lane, if it is not there
+  elseif rec.s == 'Q' then -- it broke a script and was put aside: back into its lane, if it is not there
+    local tries = num(rec.tr, 0) + 1
+    if tries >= setting('max_tries', 5) then return finish_as(mid, rec, 'R', 'poison', { 'tr', int(tries) }) end
+    call('HSET', mkey(mid), 'tr', int(tries))
     if not call('ZSCORE', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) then put(rec, mid) end
     armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
     return call('ZREM', timers, mid)
   elseif rec.s == 'S' then
-    return doubt(mid, rec, 'stalled')
+    return lose_holder(mid, rec, call('EXISTS', P .. 'alive:' .. (rec.h or '')) == 1 and 'stalled' or 'died')
   elseif rec.s == 'U' then
     return decide(mid, rec)
   elseif rec.s == 'A' or rec.s == 'T' then
@@ -159,5 +172,8 @@ for _, member in ipairs(due) do
 end
 for lane, class in pairs(armed) do safely('arm', lane, arm, lane, class) end
 settle_counts()
+-- dead letters are listed for as long as they keep their content, and no more of them than a person could look through
+call('ZREMRANGEBYSCORE', P .. 'dead', '-inf', int(NOW - math.max(setting('content_kept_s', 0), DEAD_KEPT_S) * 1000000))
+call('ZREMRANGEBYRANK', P .. 'dead', 0, -100001)
 if more or budget <= 0 then emit('again', '') end
 return out

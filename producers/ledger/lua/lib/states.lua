@@ -25,7 +25,7 @@ local function event(kind, mid, rec, state)
 end
 
 -- A notification of many: its counts, added up over the call and written by `settle_counts`, which every script that
--- moves messages says last.
+-- moves messages says last. They count entries, whatever number of legs each has.
 local COUNTS = {}
 local function count(nid, from, to, by)
   local c = COUNTS[nid] or { op = 0 }
@@ -33,15 +33,23 @@ local function count(nid, from, to, by)
   c['c.' .. from] = (c['c.' .. from] or 0) - by
   c['c.' .. to] = (c['c.' .. to] or 0) + by
   if OPEN[from] and not OPEN[to] then c.op = c.op - by end
+  if OPEN[to] and not OPEN[from] then c.op = c.op + by end
 end
+
+-- What stands beside the messages of a notification, and lives as long as they do.
+local HEADS = { 'n:', 'x:', 'r:' }
 
 local function settle(nid, changes)
   local n = P .. 'n:' .. nid
   if call('EXISTS', n) == 0 then return end -- its retention is over, and a late fact must not bring a part of it back
-  local open = changes.op ~= 0 and call('HINCRBY', n, 'op', changes.op)
+  local by_open = changes.op
+  local open = by_open ~= 0 and call('HINCRBY', n, 'op', by_open)
   changes.op = nil
   for field, by in pairs(changes) do
     if by ~= 0 then call('HINCRBY', n, field, by) end
+  end
+  if by_open > 0 then -- it was finished, and an entry has a new leg
+    for _, k in ipairs(HEADS) do call('PERSIST', P .. k .. nid) end
   end
   if open ~= 0 then return end
   local c = call('HMGET', n, 'c.F', 'c.X', 'c.R')
@@ -49,7 +57,7 @@ local function settle(nid, changes)
   call('EXPIRE', P .. 't:' .. nid, math.max(setting('content_kept_s', 0), dead > 0 and 86400 or 0))
   call('ZREM', P .. 'timers', 'n' .. nid, 'e' .. nid)
   call('DEL', P .. 'rq:' .. nid)
-  for _, k in ipairs({ 'n:', 'x:', 'r:' }) do call('EXPIRE', P .. k .. nid, setting('retention_s', 604800)) end
+  for _, k in ipairs(HEADS) do call('EXPIRE', P .. k .. nid, setting('retention_s', 604800)) end
   event('notification.finished', nid, {}, '')
 end
 
@@ -58,16 +66,66 @@ local function settle_counts()
   COUNTS = {}
 end
 
-local function at_end(mid, rec, to)
+-- Legs. The first leg of an entry is <notification>-<index>, its id the entry's; a later one is <entry>-<number>, a message
+-- of its own. Field "nl" of the first is the newest's number; "lg" of a later one its own, and "ml" says that its
+-- notification is one of many. A message with one leg has none of the three.
+local function entry_of(mid) return string.match(mid, '^(%x+%-%d+)') end
+
+local function leg_id(entry, number)
+  return number == 1 and entry or entry .. '-' .. string.format('%d', number)
+end
+
+local function newest_leg(mid, rec)
+  return num(rec.nl or call('HGET', mkey(entry_of(mid)), 'nl'), num(rec.lg, 1))
+end
+
+-- The state of an entry whose leg `mid` is in state `mine`: delivered if any leg is, else its newest leg's.
+local function of_entry(mid, newest, mine)
+  local entry, state = entry_of(mid), nil
+  for number = 1, newest do
+    local id = leg_id(entry, number)
+    local s = id == mid and mine or call('HGET', mkey(id), 's')
+    if s == 'D' then return 'D' end
+    if number == newest then state = s end
+  end
+  return state or mine
+end
+
+-- Dead letters: what ended without arriving, and that a person may want to send again. By the id of the newest leg.
+local DEAD = { R = 1, F = 1, X = 1 }
+local DEAD_KEPT_S = 86400
+local function note_dead(mid, newest, from, to)
+  if from == to or not (DEAD[from] or DEAD[to]) then return end
+  local id = newest and leg_id(entry_of(mid), newest) or mid
+  if DEAD[to] then
+    call('ZADD', P .. 'dead', int(NOW), id)
+  else
+    call('ZREM', P .. 'dead', id)
+  end
+end
+
+-- All legs of an entry leave together, once the last of them has ended.
+local function expire_legs(mid, newest)
+  for number = 1, newest do
+    local key = mkey(leg_id(entry_of(mid), number))
+    local s = call('HGET', key, 's')
+    if s and not OPEN[s] then call('EXPIRE', key, setting('retention_s', 604800)) end
+  end
+end
+
+local function at_end(mid, rec, to, newest)
   local keep = setting('content_kept_s', 0)
-  if RANK[to] and to ~= 'D' or to == 'R' then keep = math.max(keep, 86400) end -- dead letters: a day, for a person to look
+  if DEAD[to] then keep = math.max(keep, DEAD_KEPT_S) end -- a day, for a person to look
   drop_content(mid, rec, keep)
   call('EXPIRE', mkey(mid), setting('retention_s', 604800))
-  if not rec.mn then
-    call('EXPIRE', P .. 'x:' .. nid_of(mid), setting('retention_s', 604800))
-    call('ZREM', P .. 'timers', 'n' .. nid_of(mid))
-    event('notification.finished', nid_of(mid), {}, '')
-  end
+  if newest then expire_legs(mid, newest) end
+end
+
+-- A lone message is its notification; one of many is counted there.
+local function finished_alone(mid)
+  call('EXPIRE', P .. 'x:' .. nid_of(mid), setting('retention_s', 604800))
+  call('ZREM', P .. 'timers', 'n' .. nid_of(mid))
+  event('notification.finished', nid_of(mid), {}, '')
 end
 
 -- A word of a timeline, from wherever it comes.
@@ -89,6 +147,8 @@ local function with_step(rec, to, why)
   return table.concat(steps, '', 1, 8) .. table.concat(steps, '', #steps - 15)
 end
 
+local stop_other_legs
+
 -- Move message `mid`, whose record `rec` the caller has just read, to state `to`.
 -- `why` is a word of [a-z0-9_] for the timeline; `at` the instant to look at it next, nil for none;
 -- `more` a flat list of further fields. A move that the table lacks is a bug and raises.
@@ -97,6 +157,9 @@ local function move(mid, rec, to, why, at, more)
   if not string.find(MOVES[from] or '', to, 1, true) then
     error('no move from ' .. tostring(from) .. ' to ' .. to .. ' for ' .. mid)
   end
+  local newest = (rec.nl or rec.lg) and newest_leg(mid, rec) -- nil: the entry is this message alone
+  local before, after = from, to
+  if newest then before, after = of_entry(mid, newest, from), of_entry(mid, newest, to) end
   rec.tl = with_step(rec, to, why)
   rec.s = to
   rec.v = int(num(rec.v, 1) + 1) -- as text: a number given to a command is printed with 17 digits, which costs more than the command
@@ -107,14 +170,13 @@ local function move(mid, rec, to, why, at, more)
   elseif from ~= 'N' then -- a new one has no timer: its notification's pointer and validity have
     call('ZREM', P .. 'timers', mid)
   end
-  if rec.mn then count(nid_of(mid), from, to, 1) end
+  if rec.mn or rec.ml then count(nid_of(mid), before, after, 1) end
+  note_dead(mid, newest, before, after)
   if not OPEN[to] then
-    if OPEN[from] then
-      at_end(mid, rec, to)
-      event('message.final', mid, rec, to)
-    else
-      event('message.corrected', mid, rec, to)
-    end
+    if OPEN[from] then at_end(mid, rec, to, newest) end
+    if OPEN[before] and not OPEN[after] and not rec.mn and not rec.ml then finished_alone(mid) end
+    event(OPEN[from] and 'message.final' or 'message.corrected', mid, rec, to)
+    if newest and to == 'D' then stop_other_legs(mid, newest) end
   end
 end
 
@@ -122,6 +184,19 @@ end
 local function finish_as(mid, rec, to, why, more)
   if rec.mb then to = 'X' end
   move(mid, rec, to, why, nil, more)
+end
+
+-- The person has it: what waits of the entry ends, and what is under way gets no more tries.
+function stop_other_legs(mid, newest)
+  for number = 1, newest do
+    local id = leg_id(entry_of(mid), number)
+    local rec = id ~= mid and record(id) or {}
+    if WAITING[rec.s or ''] then
+      finish_as(id, rec, 'C', 'other_leg')
+    elseif rec.s == 'S' or rec.s == 'U' then
+      call('HSET', mkey(id), 'cx', '1')
+    end
+  end
 end
 
 -- May be out from now on: wait for a word of it, as long as its job type says.
@@ -142,4 +217,15 @@ local function add_error(rec, phase, code, title)
   if #er > 600 then er = string.sub(er, string.find(er, ';', #er - 400, true) + 1) end
   rec.er = er
   return { 'er', er, 'et', string.sub(title or '', 1, 64) }
+end
+
+-- What held it is dead, or has said nothing for too long: it may be out. Some messages end whoever takes them up, and what
+-- that one holds besides; one that has lost its holder too often ends here, before it ends the next.
+local function lose_holder(mid, rec, why)
+  local lost = num(rec.dk, 0) + 1
+  local more = { 'dk', int(lost) }
+  if lost < math.max(3, setting('max_tries', 5)) then return doubt(mid, rec, why, more) end
+  for _, v in ipairs(add_error(rec, 's', 'poison', 'every worker that took it up was lost')) do more[#more + 1] = v end
+  more[#more + 1], more[#more + 2] = 'mb', '1'
+  return move(mid, rec, 'X', why == 'died' and 'killed_its_worker' or 'stalled_its_worker', nil, more)
 end
