@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import structlog
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Loaded
 from producers.ledger.ledger import Ledger
@@ -90,7 +91,9 @@ def expand_all(
     Raises:
         redis.RedisError: the ledger stayed away; the timers point again.
     """
+    reach("load.before")
     found = patiently(lambda: _clear(ledger.run_many([calls.load(id, cursor) for id in notifications])))
+    reach("load.after")
     ready: list[tuple[int, Loaded]] = []
     planned: list[tuple[int, Loaded, Plan]] = []
     done = [Expanded("nothing")] * len(notifications)
@@ -112,7 +115,10 @@ def expand_all(
             given_up = tries.get(notifications[i], 0) > LATE_TRIES
             planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config)))
     admits = [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
-    for (i, loaded, made), admitted in zip(planned, patiently(lambda: _clear(ledger.run_many(admits))), strict=True):
+    reach("admit.before")
+    answers = patiently(lambda: _clear(ledger.run_many(admits)))
+    reach("admit.after")
+    for (i, loaded, made), admitted in zip(planned, answers, strict=True):
         with edge("expand", notification=notifications[i]):
             if isinstance(admitted, Exception):
                 raise admitted
@@ -153,7 +159,9 @@ def _count_tries(late: Sequence[tuple[str, Loaded]], ledger: Ledger) -> dict[str
 
 def _point_at_next(id: str, loaded: Loaded, cursor: str, point: Callable[[str, bool, str | None], None]) -> None:
     try:
+        reach("successor.before")
         point(id, is_urgent_and_small(loaded), cursor)
+        reach("successor.after")
     except RedisError as exc:  # the chunk is admitted all the same, and the timer points at the next one
         log.warning("pointer_lost", notification=id, error=type(exc).__name__)
 

@@ -30,6 +30,7 @@ from dramatiq.errors import DecodeError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.pointers import PointerMessage
 from worker.engine.bell import Bells
 
@@ -160,7 +161,9 @@ class QueueConsumer(Consumer):
             with state.lock:
                 done, failed, back = list(state.done), list(state.failed), list(state.back)
             if done:
+                reach("ack.before", state.queue)
                 self._remove(done)
+                reach("ack.after", state.queue)
             for mid, owner in failed:
                 self._put_aside(mid, owner)
             for mid, owner in back:

@@ -65,7 +65,7 @@ end
 drop_content(last_id, last, 0) -- the new leg has it
 
 move(id, rec, 'Q', nil, nil)
-put(lane, tonumber(rec.k), flow_of(id, rec), id)
+put(rec, id)
 watch_validity(id, NOW + valid)
 arm(lane, tonumber(rec.k))
 settle_counts()
