@@ -431,6 +431,8 @@ class PacingMachine(RuleBasedStateMachine):
             units = 0
             for last in rows[i:]:
                 t = last.slot_us - first.slot_us
+                if self.paces.changes(bucket, first.slot_us - GRANT_HI_US, last.slot_us) > 1:
+                    break  # to and fro, as for single slots
                 least = self.paces.shortest(bucket, first.slot_us - GRANT_HI_US, last.slot_us)
                 allowed = t / least + (most - 1) * (1 + (GRANT_HI_US + SECOND_US) // least) + 1e-9
                 assert units <= allowed, f"{bucket} sent {units} units in {t} us, its interval is {least}"
