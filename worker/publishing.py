@@ -41,12 +41,13 @@ def midnights(
 ) -> dict[str, list[int]]:
     """When each daily cap starts anew, in its own zone: the coming ``days`` midnights as microseconds of the epoch.
 
-    Lua knows no time zones, and a day with a clock change has 23 or 25 hours, so they are worked out here.
+    Lua knows no time zones, and a day with a clock change has 23 or 25 hours, so they are worked out here. The last midnight
+    comes first: where our clock is ahead of the server's, it is still to come there.
     """
     return {name: _midnights(now_us, ZoneInfo(b["tz"]), days) for name, b in buckets.items() if "cap" in b}
 
 
 def _midnights(now_us: int, zone: ZoneInfo, days: int) -> list[int]:
     today = datetime.fromtimestamp(now_us / 1_000_000, zone).date()
-    at = (datetime.combine(today + timedelta(days=n), datetime.min.time(), tzinfo=zone) for n in range(1, days + 1))
+    at = (datetime.combine(today + timedelta(days=n), datetime.min.time(), tzinfo=zone) for n in range(days + 1))
     return [int(midnight.astimezone(UTC).timestamp()) * 1_000_000 for midnight in at]

@@ -20,15 +20,19 @@ def test_only_daily_caps_have_midnights() -> None:
 
 
 def test_midnights_are_those_of_the_cap_s_own_zone() -> None:
-    assert midnights(CAPS, now_us=_us(2026, 7, 1, 6, 59), days=2)["d:acme"] == [_us(2026, 7, 1, 7), _us(2026, 7, 2, 7)]
+    days = [_us(2026, 6, 30, 7), _us(2026, 7, 1, 7), _us(2026, 7, 2, 7)]
+    assert midnights(CAPS, now_us=_us(2026, 7, 1, 6, 59), days=2)["d:acme"] == days
 
 
 def test_a_day_with_a_clock_change_is_as_long_as_it_is() -> None:
-    first, second = midnights(CAPS, now_us=_us(2026, 10, 31, 20), days=2)["d:acme"]
+    _, first, second = midnights(CAPS, now_us=_us(2026, 10, 31, 20), days=2)["d:acme"]
     assert (first, second) == (_us(2026, 11, 1, 7), _us(2026, 11, 2, 8))
     assert second - first == 25 * 3_600_000_000
 
 
-def test_midnights_reach_forty_days_ahead_in_order() -> None:
-    times = midnights(CAPS, now_us=_us(2026, 1, 1))["d:acme"]
-    assert len(times) == 40 and times == sorted(times)
+def test_midnights_reach_from_the_last_one_to_forty_days_ahead_in_order() -> None:
+    """The last one too: where our clock is ahead of the server's, it is still to come there."""
+    now = _us(2026, 1, 1, 8, 0, 30)
+    times = midnights(CAPS, now_us=now)["d:acme"]
+    assert times[0] == _us(2026, 1, 1, 8) < now < times[1]
+    assert len(times) == 41 and times == sorted(times)

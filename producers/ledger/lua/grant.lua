@@ -126,7 +126,8 @@ local function serve(lane, most, turn)
     if queue_at then
       place(lane, queue_at, nil, was, class)
     elseif slot > NOW + HI then
-      if blocker == 1 then place(lane, 'due', slot, was) else place(lane, names[blocker], nil, was, class) end
+      -- behind the others of its number (its MMS), who wait for the same instant: else the first by name had all
+      if blocker == 1 then place(lane, 'due', slot + (given > 0 and 1 or 0), was) else place(lane, names[blocker], nil, was, class) end
     elseif turn then -- for its next message it queues from the start
       place(lane, first_queue(names, 1) or turn, nil, was, class)
     else
@@ -148,10 +149,11 @@ end
 local function visit(lane, most, turn)
   local ok, given = safely('grant', lane, serve, lane, most, turn)
   if not ok then place(lane, 'due', NOW + 60000000, turn or 'due') end
+  quotas[lane] = (quotas[lane] or quota) - (given or 0)
   return given or 0
 end
 
--- Whose turn it is at a shared pace: the most pressing class, in order; but every tenth turn is the lowest one's, so that
+-- Whose turn it is at a shared pace, and its score: the most pressing class, in order; but every tenth turn is the lowest one's, so that
 -- bulk keeps moving while others have urgent messages all the time.
 local BULK_TURN = 10
 local function next_waiter(b)
@@ -162,12 +164,12 @@ local function next_waiter(b)
     local last = call('ZRANGE', w, -1, -1, 'WITHSCORES')
     if #last == 0 then return nil end
     local class = math.floor(num(last[2], 0) / SPAN)
-    local first = call('ZRANGEBYSCORE', w, int(class * SPAN), '+inf', 'LIMIT', 0, 1)[1]
-    call('ZREM', w, first)
-    return string.sub(first, 3)
+    local first = call('ZRANGEBYSCORE', w, int(class * SPAN), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    call('ZREM', w, first[1])
+    return string.sub(first[1], 3), first[2]
   end
   local head = call('ZPOPMIN', w)
-  return head[1] and string.sub(head[1], 3)
+  return head[1] and string.sub(head[1], 3), head[2]
 end
 
 -- A gate or a cap is open: all who waited may ask again, a thousand of them for the price of ten visits.
@@ -182,14 +184,22 @@ local function serve_bucket(name)
   local b = bucket(name)
   local v = free_at(b)
   if not b.paced and v <= NOW + HI then release(name) end
+  local sated = {} -- has what this process may give it: keeps its turn for others, and costs the pace nothing
   while b.paced and v <= NOW + HI and hands > 0 and visits > 0 do
-    local lane = next_waiter(b)
+    local lane, score = next_waiter(b)
     if not lane then break end
     visits = visits - 1
     b.waiters = nil
-    local given = visit(lane, math.min(1, quotas[lane] or quota), name)
-    if given > 0 and quotas[lane] then quotas[lane] = quotas[lane] - given end
-    v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t)
+    if (quotas[lane] or quota) <= 0 then
+      sated[#sated + 1], sated[#sated + 2] = score, 'l:' .. lane
+    else
+      local given = visit(lane, 1, name)
+      v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t)
+    end
+  end
+  if #sated > 0 then
+    call('ZADD', P .. 'w:' .. name, unpack(sated))
+    v = math.max(v, NOW + LO + 1)
   end
   b.waiters = nil
   if waiters(b) > 0 then call('ZADD', P .. 'due', int(v), 'b:' .. name) end

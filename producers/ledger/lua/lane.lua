@@ -1,9 +1,18 @@
 -- Pause, drain, resume or re-rate a lane at run time. Kept apart from the configuration, and outlives deploys.
 -- Drained: what was submitted until now leaves, what comes later waits until it is resumed.
--- needs: base lanes
+-- needs: base lanes buckets
 -- ARGV: lane, "pause" | "drain" | "resume" | "rate", reason or us a unit ("configured": what the configuration says).   Returns 1, or 0 if there is no such lane.
 local lane, what, value = ARGV[1], ARGV[2], ARGV[3]
 local lk = P .. 'lane:' .. lane
+
+-- The sender's own pace from now on, in us a unit; what slowed it down is over. A slowed one may have been a minute ahead.
+local function set_interval(own, new)
+  local f = call('HMGET', own, 't', 'tat', 'sp')
+  local was = num(f[1], new) / speed_of(f[3])
+  call('HDEL', own, 'sp', 'spw')
+  call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)), 'tat', int(rescaled(num(f[2], 0), was, new)))
+end
+
 if call('HGET', lk, 'bk') == false then return 0 end
 if what == 'pause' then
   call('HSET', lk, 'ps', value ~= '' and value or 'operator')
@@ -20,25 +29,25 @@ elseif what == 'drain' then
 elseif what == 'resume' then
   call('HDEL', lk, 'ps', 'dr', 'drw', 'd0', 'd1', 'd2')
   -- only its own rest: what holds the profile or the account back protects other senders too, and ends by itself
-  call('HDEL', P .. 'b:' .. (words(call('HGET', lk, 'bk'))[1] or ''), 'hold', 'why', 'sp', 'spw', 'fs', 'fe')
+  local own = P .. 'b:' .. (words(call('HGET', lk, 'bk'))[1] or '')
+  call('HDEL', own, 'hold', 'why', 'fs', 'fe')
+  local t = call('HGET', own, 't')
+  if t then set_interval(own, tonumber(t)) end
   for class = 0, 2 do
     if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
   end
 else
   local name = words(call('HGET', lk, 'bk'))[1]
   local own = P .. 'b:' .. name
-  local t, tat = num(call('HGET', own, 't'), 0), num(call('HGET', own, 'tat'), 0)
   local new
   if value == 'configured' then
-    new = num(call('HGET', own, 'tc'), t)
+    new = num(call('HGET', own, 'tc'), num(call('HGET', own, 't'), 1000000))
     call('HDEL', P .. 'rates', name)
   else
     new = math.max(1, tonumber(value))
     call('HSET', P .. 'rates', name, int(new))
   end
-  call('HDEL', own, 'sp', 'spw') -- whoever sets a rate means that rate
-  call('HSET', own, 't', int(new), 'tol', int(math.min(math.max(10000, new), 1000000)),
-    'tat', int(math.min(tat, NOW + math.max(0, tat - NOW) * new / math.max(t, 1))))
+  set_interval(own, new)
   local at = call('HGET', lk, 'at')
   if at == 'due' then call('ZADD', P .. 'due', int(NOW), 'l:' .. lane) end
 end

@@ -1,5 +1,5 @@
 -- Publish the configuration that scripts and producers read.
--- needs: base lanes
+-- needs: base lanes buckets
 -- ARGV: publication (JSON), then for each daily cap: bucket, "midnights as us, blank separated".
 -- Returns "published", "same" or "older" (a later release has published: ours is ignored).
 -- The greater release wins; between equals the one that started last.
@@ -29,16 +29,30 @@ for i = 2, #ARGV, 2 do resets[ARGV[i]] = ARGV[i + 1] end
 local function set_pace(name, b)
   local key = P .. 'b:' .. name
   local interval = math.max(1, num(call('HGET', P .. 'rates', name), b.t_us))
-  local was = call('HMGET', key, 't', 'tat')
-  if was[1] and was[2] and tonumber(was[1]) ~= interval then -- a shorter interval must not wait out the longer one's debt
-    local tat = tonumber(was[2])
-    if tat > NOW then tat = math.min(tat, NOW + (tat - NOW) * interval / tonumber(was[1])) end
-    call('HSET', key, 'tat', int(tat))
+  local was = call('HMGET', key, 't', 'tat', 'sp')
+  if was[1] and was[2] and tonumber(was[1]) ~= interval then
+    local speed = speed_of(was[3])
+    call('HSET', key, 'tat', int(rescaled(tonumber(was[2]), was[1] / speed, interval / speed)))
   end
   call('HDEL', key, 'gate')
   call('HSET', key, 't', int(interval), 'tc', int(b.t_us), 'tol', int(math.min(math.max(10000, interval), 1000000)))
   -- who waits here was told to come back at the old pace
   if string.sub(name, 1, 2) ~= 's:' and call('EXISTS', P .. 'w:' .. name) == 1 then call('ZADD', P .. 'due', int(NOW), 'b:' .. name) end
+end
+
+-- Who waits for a cap may go on when it is raised. A reset that is none of its midnights (the brand has moved to another
+-- zone) gives way to the next of them, else one day would have two caps.
+local function set_cap(name, b)
+  local key = P .. 'b:' .. name
+  local was = call('HMGET', key, 'cap', 'reset')
+  local reset, known, coming = num(was[2], 0), false, nil
+  for _, at in ipairs(words(resets[name])) do
+    known = known or tonumber(at) == reset
+    if not coming and tonumber(at) > NOW then coming = at end
+  end
+  call('HSET', key, 'cap', int(b.cap), 'reserve', tostring(b.reserve or 0), 'resets', resets[name] or '')
+  if coming and not known and reset > NOW then call('HSET', key, 'reset', coming) end
+  if b.cap > num(was[1], b.cap) then open_bucket(name) end
 end
 
 -- A lane that waits at a bucket it no longer draws on would be served at a foreign pace, or never.
@@ -57,7 +71,7 @@ for name, b in pairs(new.buckets) do
     call('HDEL', P .. 'b:' .. name, 't', 'tc', 'tat', 'tol', 'sp', 'spw')
     call('HSET', P .. 'b:' .. name, 'gate', '1')
   elseif b.cap then
-    call('HSET', P .. 'b:' .. name, 'cap', int(b.cap), 'reserve', tostring(b.reserve or 0), 'resets', resets[name] or '')
+    set_cap(name, b)
   elseif not same then
     set_pace(name, b)
   end

@@ -120,7 +120,7 @@ local function pop(lane, l)
     if b.cap and b.used >= b.bulk_cap then last = 1 end -- the reserve is not for bulk
   end
   local order = { 0, 1, 2 }
-  if l.pops % l.share == 0 then order = { 2, 1, 0 } end
+  if l.pops % l.share == 0 then order, l.passed_over = { 2, 1, 0 }, true end
   for _, class in ipairs(order) do
     if class <= last then
       local head = first_of(lane, l, class)
@@ -216,7 +216,10 @@ end
 local function serve(lane, slot, builder, n)
   local l = lane_of(lane)
   local why = fresh(l, slot)
-  if why then return { 'missed', why } end
+  if why then
+    l.passed_over = true
+    return { 'missed', why }
+  end
   for _ = 1, 50 do
     local mid = pop(lane, l)
     if not mid then break end
@@ -235,8 +238,17 @@ for i = 3, #ARGV, 3 do
     answers[slots] = serve(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], slots)
   end
 end
+-- A slot that was missed, or that went to bulk in its share, was counted as the one of something more pressing, and the lane
+-- may wait at a shared pace with what remains: the rest has its place still to get.
+local function speak_again(lane)
+  for class = 0, 1 do
+    if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then return arm(lane, class) end
+  end
+end
+
 for lane, l in pairs(lanes) do
   if l.pops > 0 then write_turns(lane, l) end
+  if l.passed_over and l.open then safely('arm', lane, speak_again, lane) end
 end
 settle_buckets()
 settle_counts()

@@ -62,6 +62,14 @@ local function free_at(b)
   return math.max(b.tat, b.hold)
 end
 
+-- Where tat goes when the interval changes from `was` to `is`: a shorter one does not wait out the longer one's debt, but keeps
+-- its distance from the last slot, which may be granted already and lies at most AHEAD from now.
+local AHEAD = 100000
+local function rescaled(tat, was, is)
+  local rest = math.max(0, tat - NOW)
+  return math.min(tat, NOW + math.max(rest * is / was, math.min(rest - was, AHEAD) + is))
+end
+
 local function charge_pace(b, from, units)
   b.tat, b.changed = from + units * b.t, true
 end
