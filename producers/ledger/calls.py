@@ -126,7 +126,9 @@ def admit(notification: str, cursor: str | None, shared: str, items: Sequence[Ad
             return Admitted(0, 0, None)
         return Admitted(int(r[1]), int(r[2]), _text(r[3]) if r[0] == b"more" else None)
 
-    return Call("admit", [notification, cursor or "", shared, *(item.packed() for item in items)], decode)
+    args = [notification, cursor or "", shared, *(item.packed() for item in items)]
+    # A lone message has its record already, so admitting it takes next to nothing; many would still fill a full server.
+    return Call("admit", args, decode, when_full=cursor is None)
 
 
 class Slot(NamedTuple):
@@ -325,6 +327,30 @@ def wake(*, limit: int = 100) -> Call[tuple[list[Pointer], bool]]:
         return [p for p in rows if str(p.kind) != "again"], any(str(p.kind) == "again" for p in rows)
 
     return Call("wake", [limit], decode)
+
+
+def fetch(queue: str, process: str, count: int) -> Call[list[bytes | None]]:
+    """Fetch at most ``count`` pointers from one of Dramatiq's queues: their bodies, None for one that is gone."""
+    return Call("fetch", [queue, process, count], list)
+
+
+Fate = Literal["done", "back", "aside"]
+
+
+def ack(queue: str, pointers: Iterable[tuple[str, str, Fate]], *, kept: int) -> Call[int]:
+    """Say what became of fetched pointers: (who fetched it, id, fate). At most ``kept`` stay put aside, the newest."""
+    args: list[Arg] = [queue, kept]
+    for row in pointers:
+        args += row
+    return Call("ack", args, int)
+
+
+def point(pointers: Iterable[tuple[str, str, bytes]]) -> Call[int]:
+    """Enqueue pointers although the server is full: (queue, id, body), some hundreds at most."""
+    args: list[Arg] = []
+    for row in pointers:
+        args += row
+    return Call("point", args, int)
 
 
 def cancel(notification: str, start: int, *, most: int = 500) -> Call[tuple[int, int | None] | None]:

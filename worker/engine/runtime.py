@@ -76,7 +76,6 @@ class Runtime:
         self.loop = EngineLoop()
         self.liveness = Liveness(
             self.ledger,
-            self.pointers,
             self.identity,
             limit_s=config.timing.liveness_s,
             stopping=self.stopping,
