@@ -180,6 +180,7 @@ class Takes(NamedTuple):
     lapsed: bool
     now_us: int
     answers: list[Taken | Missed]  # one for each slot, in order
+    gen: int = 0  # the number of this call among all takes and finishes; see Words
 
 
 def _members(to: str, letters: str) -> list[str]:
@@ -196,13 +197,13 @@ def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Ta
         if r[0] == b"lapsed":
             return Takes(True, 0, [])
         answers: list[Taken | Missed] = []
-        for a in r[2:]:
+        for a in r[3:]:
             if a[0] == b"taken":
                 to = _members(_text(a[3]), _text(a[6]))
                 answers.append(Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1"))
             else:
                 answers.append(Missed(_text(a[1]) if a[0] == b"missed" else "empty"))
-        return Takes(False, int(r[1]), answers)
+        return Takes(False, int(r[1]), answers, int(r[2]))
 
     args: list[Arg] = [process, token]
     for slot, builder in slots:
@@ -253,9 +254,49 @@ class Finish:
         return compact(item)
 
 
-def finish(process: str, results: Sequence[Finish]) -> Call[list[str]]:
+class Words(list[str]):
+    """A word for each item of a call, and ``gen``: how many takes and finishes the server knew of when it answered.
+
+    Less than an earlier answer told means that the server has forgotten some: a failover, or a crash without its last second.
+    """
+
+    gen = 0
+
+
+def _words_then_gen(reply: Sequence[Any]) -> Words:
+    words = Words(_text(w) for w in reply[:-1])
+    words.gen = int(reply[-1])
+    return words
+
+
+def finish(process: str, results: Sequence[Finish]) -> Call[Words]:
     """Record how requests went; a word for each: ok, stale, gone, applied, known, odd, duplicate."""
-    return Call("finish", [process, *(r.packed() for r in results)], lambda r: [_text(w) for w in r])
+    return Call("finish", [process, *(r.packed() for r in results)], _words_then_gen)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A take as its process remembers it. ``may_have_left``: not if a clear answer says that nothing did."""
+
+    message: str
+    token: str
+    process: str
+    attempt: int
+    builder: str
+    may_have_left: bool = True
+
+    def packed(self) -> str:
+        item = {"m": self.message, "k": self.token, "h": self.process, "a": self.attempt, "b": self.builder}
+        return compact({**item, "x": True} if self.may_have_left else item)
+
+
+def repost(process: str, takes: Sequence[Take]) -> Call[Words]:
+    """Say again what was taken, to a server that may have forgotten it. A word for each: held, doubled, known, early, gone."""
+
+    def decode(r: list[Any]) -> Words:
+        return _words_then_gen([*r[1:], r[0]])
+
+    return Call("repost", [process, *(take.packed() for take in takes)], decode)
 
 
 def hear(batch: str, body: bytes) -> Call[int]:

@@ -25,7 +25,7 @@ LUA = Path(__file__).parent / "lua"
 RUNS_WHEN_FULL = frozenset(
     {
         "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "take", "grant", "lane", "fetch", "ack",
-        "point", "load", "publish",
+        "point", "load", "publish", "repost",
     }
 )  # fmt: skip
 

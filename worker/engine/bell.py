@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -54,10 +54,22 @@ class Bells:
 
 
 class BellThread:
-    """The thread that listens. ``redis`` needs a connection to spare."""
+    """The thread that listens. ``redis`` needs a connection to spare.
 
-    def __init__(self, redis: Redis, namespace: str, bells: Bells) -> None:
-        self._redis, self._channel, self._bells = redis, bell_channel(namespace), bells
+    ``lost`` is told when the connection breaks, and when it was last heard: it is never idle, so it notices first that the
+    server is another one.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str,
+        bells: Bells,
+        *,
+        lost: Callable[[BaseException, float], None] = lambda _exc, _heard_s: None,
+    ) -> None:
+        self._redis, self._channel, self._bells, self._lost = redis, bell_channel(namespace), bells, lost
+        self._heard_s = 0.0
 
     def start(self) -> None:
         vital_thread("bell", self._run)
@@ -69,6 +81,7 @@ class BellThread:
                 self._listen()
             except (RedisError, OSError) as exc:
                 if self._bells.hears:
+                    self._lost(exc, self._heard_s)
                     log.warning("bell_lost", error=type(exc).__name__)
                     wait_s = _FIRST_WAIT_S
                 self._bells.hears = False
@@ -79,16 +92,16 @@ class BellThread:
         """Listen until the connection breaks, which raises."""
         with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(self._channel)
-            heard_s = pinged_s = time.monotonic()
+            self._heard_s = pinged_s = time.monotonic()
             while True:
                 message: dict[str, Any] | None = pubsub.get_message(timeout=1.0)
                 now_s = time.monotonic()
                 if message is not None:
-                    heard_s = now_s
+                    self._heard_s = now_s
                     self._take(message)
-                elif now_s - heard_s > SILENT_S:
+                elif now_s - self._heard_s > SILENT_S:
                     raise TimeoutError(f"nothing heard for {SILENT_S:g} s, not even the answer to a ping")
-                if now_s - max(heard_s, pinged_s) > PING_S:
+                if now_s - max(self._heard_s, pinged_s) > PING_S:
                     pubsub.ping()
                     pinged_s = now_s
 

@@ -20,6 +20,7 @@ from producers.ledger.reading import read_message
 from tests.integration.engine.test_engine_consumers import CONFIG, fill
 from worker.publication import publication
 from worker.publishing import publish
+from worker.sending.failover import Failover
 from worker.sending.finisher import Finisher
 from worker.sending.sender import POISON_TRIES, Sender
 from worker.sending.slots import DueSlot, LaneSpec, lane_specs
@@ -86,17 +87,20 @@ class Line:
         self.results: list[Finish] = []
         self.missed: list[str] = []
         self.lapsed: list[str] = []
-        self.finisher = Finisher(self.ledger)
+        self.failover = Failover(self.ledger, process=lambda: PROCESS)
+        self.finisher = Finisher(self.ledger, self.failover)
         self.sender = Sender(gateway, lanes=lanes, public_url=None, record=self._record, more=lambda: None)
         self.takes = TakeSchedule(
             self.ledger,
             process=lambda: PROCESS,
+            failover=self.failover,
             lanes=lanes,
             on_taken=self.sender.taken,
             on_missed=self._missed,
+            on_unsafe=self.sender.unsafe,
             on_lapsed=self.lapsed.append,
         )
-        self._writing = asyncio.ensure_future(self.finisher.run())
+        self._running = [asyncio.ensure_future(work) for work in (self.finisher.run(), self.failover.run())]
 
     def _record(self, process: str, result: Finish) -> None:
         self.results.append(result)
@@ -112,7 +116,8 @@ class Line:
                 await asyncio.sleep(0.005)
 
     async def aclose(self) -> None:
-        self._writing.cancel()
+        for task in self._running:
+            task.cancel()
         await self.ledger.redis.aclose()
 
 
