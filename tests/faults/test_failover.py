@@ -38,7 +38,7 @@ def said(service: Service, event: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_what_a_failover_forgot_is_neither_sent_again_nor_lost(tmp_path: Path, numbers: Numbers) -> None:
-    sandbox = SandboxOptions(seed=1, faults={"honour_keys": False})
+    sandbox = SandboxOptions(seed=1, faults={"honour_keys": False, "latency_ms": 400})
     with (
         EmbeddedServer(appendonly=True) as server,
         running_service(tmp_path, server.url, sandbox=sandbox, rate="50/s", poll_after="2s") as service,

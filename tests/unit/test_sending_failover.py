@@ -38,6 +38,14 @@ class Server:
         self.gen = 0
         self.words: dict[str, str] = {}
         self.errors: list[Exception] = []
+        self.held: dict[bytes, bytes] = {}
+        self.redis = self
+
+    def key(self, rest: str) -> str:
+        return rest
+
+    async def hgetall(self, key: str) -> dict[bytes, bytes]:
+        return self.held if key == "held:me" else {}
 
     async def run(self, call: Any) -> Any:
         await asyncio.sleep(0)
@@ -126,6 +134,19 @@ def test_it_says_so_until_the_server_has_taken_it(monkeypatch: pytest.MonkeyPatc
         await rig.failover.told()
         assert rig.server.calls == [("repost", 1)]
         assert rig.reconnected == 4  # each time on connections of its own
+
+    in_loop(test)
+
+
+def test_what_an_unanswered_take_gave_goes_back_at_once() -> None:
+    async def test(rig: Rig) -> None:
+        rig.failover.asking("me", "a")
+        rig.failover.asking("me", "b")
+        rig.failover.heard("b")
+        rig.server.held = {b"m1": b"a.1", b"m2": b"b.1", b"m3": b"a.2"}
+        rig.failover.lost(e.TimeoutError(), rig.clock())
+        await rig.failover.told()
+        assert rig.server.calls == [("repost", 0), ("finish", 2)]
 
     in_loop(test)
 

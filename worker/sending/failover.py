@@ -9,6 +9,7 @@ Invariants, each with a test named after it:
 - An answer whose count went backward gives no leave to send: what it took goes back.
 - Calls overtake each other: a count is compared with the greatest one that was seen when its call was sent.
 - A connection that broke before the server was told is old news.
+- What a take gave whose answer was lost goes back as soon as the server answers again: it was never sent.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Failover:
         self._seen = 0
         self._early: dict[str, Take] = {}
         self._early_tries = 0
+        self._unanswered: dict[str, str] = {}
 
     @property
     def rests(self) -> bool:
@@ -100,6 +102,14 @@ class Failover:
         if not self._suspect:
             self.memory.forget(self._now())
         return True
+
+    def asking(self, process: str, token: str) -> None:
+        """A take is about to be sent under this token."""
+        self._unanswered[token] = process
+
+    def heard(self, token: str) -> None:
+        """The take of this token was answered."""
+        self._unanswered.pop(token, None)
 
     async def told(self) -> None:
         """Wait until the server has been told what it may have forgotten."""
@@ -145,6 +155,7 @@ class Failover:
                 await self._reconnect()
                 words = await self._repost(self.memory.takes())
                 await self._rewrite(self.memory.results())
+                await self._rewrite(await self._never_sent())
                 break
             except e.RedisError as exc:
                 if not may_pass(exc):  # a fault of ours: to rest for ever would be worse than to have said nothing
@@ -174,6 +185,17 @@ class Failover:
             for batch in _batches(some):
                 answer = await self._ledger.run(calls.finish(process, batch))
                 self._seen = max(self._seen, answer.gen)
+
+    async def _never_sent(self) -> dict[str, list[Finish]]:
+        """What lies in our hands of takes that were never answered. Later it would be in doubt, and wait out its grace."""
+        found: dict[str, list[Finish]] = {}
+        for process in set(self._unanswered.values()):
+            held: dict[bytes, bytes] = await self._ledger.redis.hgetall(self._ledger.key(f"held:{process}"))
+            for message, token in ((m.decode(), t.decode()) for m, t in held.items()):
+                if token.rpartition(".")[0] in self._unanswered:
+                    result = Finish(message=message, token=token, outcome="not_sent", why="unanswered")
+                    found.setdefault(process, []).append(result)
+        return found
 
     async def _tell_early(self) -> None:
         """Once what was forgotten has been expanded again, it is held as taken; its result must follow."""

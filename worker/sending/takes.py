@@ -5,7 +5,8 @@ Takes that are due together share one call, for a call costs more than a message
 after it:
 
 - A call whose answer was lost is repeated with the same token, and so gives the same messages; it is repeated also when
-  the slot has passed, to learn what the lost call took: that goes back unsent, instead of being in doubt.
+  the slot has passed, to learn what the lost call took: that goes back unsent, instead of being in doubt. (Where it took
+  long to answer, what is held under its token has gone back before; see ``worker.sending.failover``.)
 - While the server may have forgotten what was sent, nothing is taken; and what an answer of such a server gave goes back.
 - Every slot that is added ends in exactly one of the three callbacks.
 """
@@ -123,11 +124,13 @@ class TakeSchedule:
         # Random, since the token is what decides who may send; short, since each record keeps it.
         token = f"{process[:8]}.{next(self._calls):x}.{secrets.token_hex(6)}"
         call = calls.take(process, token, [(due.slot, self._lanes[due.slot.lane].builder) for due in batch])
+        self._failover.asking(process, token)
         give_up_s, wait_s = time.monotonic() + GIVE_UP_S, _FIRST_WAIT_S
         while True:
             sent_s, mark = time.monotonic(), self._failover.mark()
             try:
                 takes = await self._ledger.run(call)
+                self._failover.heard(token)
                 return takes, takes.lapsed or self._failover.answered(mark, takes.gen)
             except RedisError as exc:
                 log.warning("take_unanswered", slots=len(batch), error=type(exc).__name__)

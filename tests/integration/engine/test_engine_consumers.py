@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -242,3 +243,16 @@ def test_no_slots_while_redis_is_away_and_no_exception() -> None:
     assert [engine.granter.next_job() for _ in range(3)] == [None] * 3
     assert engine.hands.used == 0
     assert isinstance(engine.consume(EXPAND), QueueConsumer)
+
+
+def test_a_process_that_rests_after_a_failover_asks_for_no_slots(ledger: Ledger, numbers: Numbers) -> None:
+    publish(ledger, parse_config(CONFIG), 1)
+    engine, resting = Engine(ledger), threading.Event()
+    resting.set()
+    engine.granter._rests = resting.is_set
+    ledger.run(calls.beat(engine.identity.current, "first"))
+    fill(ledger, numbers(5))
+    assert [engine.granter.next_job() for _ in range(5)] == [None] * 5
+    assert ledger.redis.exists(ledger.key("g:fast")) == 0
+    resting.clear()
+    assert any(engine.granter.next_job() for _ in range(20))

@@ -352,3 +352,47 @@ def test_a_result_that_breaks_the_script_holds_up_no_other(line: MakeLine, ledge
     message = read_message(ledger, f"{notification}-0")
     assert message
     assert message.state == "accepted"
+
+
+def test_nothing_is_taken_while_the_server_may_have_forgotten_what_was_sent(
+    line: MakeLine, ledger: Ledger, numbers: Numbers
+) -> None:
+    notification = fill(ledger, numbers(3))
+    gateway = Gateway()
+
+    async def work() -> None:
+        ours = line(gateway)
+        ours.failover.lost(RedisConnectionError("reset by the test"), time.monotonic())
+        due = granted(ledger)
+        ours.takes.add(due)
+        await ours.until(lambda: len(ours.missed) == len(due))
+        assert set(ours.missed) == {"rest"}
+        assert gateway.sent == []
+        await ours.aclose()
+
+    run(work())
+    message = read_message(ledger, f"{notification}-0")
+    assert message
+    assert (message.state, message.attempts) == ("queued", 0)
+
+
+def test_what_a_server_gave_that_has_forgotten_takes_goes_back_unsent(
+    line: MakeLine, ledger: Ledger, numbers: Numbers
+) -> None:
+    notification = fill(ledger, numbers(1))
+    gateway = Gateway()
+
+    async def work() -> None:
+        ours = line(gateway)
+        assert ours.failover.answered(0, 1_000)  # so many takes and finishes had been told of; the server knows of none
+        due = granted(ledger)
+        ours.takes.add(due)
+        await ours.until(lambda: len(ours.results) == len(due))
+        assert [result.outcome for result in ours.results] == ["not_sent"]
+        assert gateway.sent == []
+        await ours.aclose()
+
+    run(work())
+    message = read_message(ledger, f"{notification}-0")
+    assert message
+    assert (message.state, message.attempts) == ("queued", 0)
