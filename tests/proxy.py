@@ -54,9 +54,13 @@ class Proxy:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(self._target, timeout=5)
-            except OSError:
+            except OSError:  # cut
                 return
+            try:
+                server = socket.create_connection(self._target, timeout=5)
+            except OSError:  # nobody listens there now
+                _close(client)
+                continue
             server.settimeout(None)
             with self._lock:
                 if self._listener is not listener:

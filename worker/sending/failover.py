@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from redis import exceptions as e
@@ -190,7 +190,7 @@ class Failover:
         """What lies in our hands of takes that were never answered. Later it would be in doubt, and wait out its grace."""
         found: dict[str, list[Finish]] = {}
         for process in set(self._unanswered.values()):
-            held: dict[bytes, bytes] = await self._ledger.redis.hgetall(self._ledger.key(f"held:{process}"))
+            held: Any = await self._ledger.redis.hgetall(self._ledger.key(f"held:{process}"))
             for message, token in ((m.decode(), t.decode()) for m, t in held.items()):
                 if token.rpartition(".")[0] in self._unanswered:
                     result = Finish(message=message, token=token, outcome="not_sent", why="unanswered")

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -163,5 +164,8 @@ def check_rate(rig: Rig, ended_s: float) -> None:
     after = [at_s for at_s in rig.telnyx.arrivals_s("+18885550001") if at_s > ended_s + 0.5]
     assert len(after) > 50, "the outage began too late to show anything"
     assert after[0] - ended_s < 10
+    by_second = Counter(int(at_s - ended_s) for at_s in after)
     rate = (len(after) - 1) / (after[-1] - after[0])
-    assert 0.8 * RATE < rate < 1.05 * RATE
+    assert rate < 1.05 * RATE, sorted(by_second.items())
+    # A machine that is busy with other tests misses slots; one that waits for something, almost all.
+    assert max(by_second.values()) > 0.5 * RATE, sorted(by_second.items())
