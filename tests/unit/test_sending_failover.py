@@ -138,11 +138,11 @@ def test_it_says_so_until_the_server_has_taken_it(monkeypatch: pytest.MonkeyPatc
     in_loop(test)
 
 
-def test_what_an_unanswered_take_gave_goes_back_at_once() -> None:
+def test_what_a_failed_take_gave_goes_back_at_once_unless_it_is_being_asked_for_again() -> None:
     async def test(rig: Rig) -> None:
-        rig.failover.asking("me", "a")
-        rig.failover.asking("me", "b")
-        rig.failover.heard("b")
+        rig.failover.unanswered("me", "a")
+        rig.failover.unanswered("me", "b")
+        rig.failover.asked("b")
         rig.server.held = {b"m1": b"a.1", b"m2": b"b.1", b"m3": b"a.2"}
         rig.failover.lost(e.TimeoutError(), rig.clock())
         await rig.failover.told()
@@ -169,6 +169,17 @@ def test_a_count_that_goes_backward_gives_no_leave() -> None:
         assert rig.failover.rests
         await rig.failover.told()
         assert rig.failover.answered(rig.failover.mark(), 4)  # from here on the new server's count holds
+
+    in_loop(test)
+
+
+def test_an_answer_that_comes_while_the_server_is_in_doubt_gives_no_leave() -> None:
+    async def test(rig: Rig) -> None:
+        mark = rig.failover.mark()
+        rig.failover.lost(e.ConnectionError(), rig.clock())
+        assert not rig.failover.answered(mark, 1)
+        await rig.failover.told()
+        assert rig.failover.answered(mark, 1)
 
     in_loop(test)
 

@@ -6,7 +6,7 @@ and finished lately; and for two seconds it asks for no slots, so that the other
 Invariants, each with a test named after it:
 
 - Nothing is taken, and no result is written, between the loss and the moment the server has been told.
-- An answer whose count went backward gives no leave to send: what it took goes back.
+- An answer whose count went backward, or that comes while the server is in doubt, gives no leave to send: it goes back.
 - Calls overtake each other: a count is compared with the greatest one that was seen when its call was sent.
 - A connection that broke before the server was told is old news.
 - What a take gave whose answer was lost goes back as soon as the server answers again: it was never sent.
@@ -94,21 +94,24 @@ class Failover:
         return self._seen
 
     def answered(self, mark: int, gen: int) -> bool:
-        """A call that was sent at ``mark`` was answered with the count ``gen``. False: it went backward."""
+        """A call that was sent at ``mark`` was answered with the count ``gen``. Is it safe to send what it gave?
+
+        Not if the count went backward; nor if the server is in doubt by now, for then it may be the other one's answer.
+        """
         if gen <= mark:
             self._doubt("the count went backward")
+        if self._suspect:
             return False
         self._seen = max(self._seen, gen)
-        if not self._suspect:
-            self.memory.forget(self._now())
+        self.memory.forget(self._now())
         return True
 
-    def asking(self, process: str, token: str) -> None:
-        """A take is about to be sent under this token."""
+    def unanswered(self, process: str, token: str) -> None:
+        """The take of this token failed: it may have taken something, which will not be sent unless it is asked for again."""
         self._unanswered[token] = process
 
-    def heard(self, token: str) -> None:
-        """The take of this token was answered."""
+    def asked(self, token: str) -> None:
+        """The take of this token is under way: from here on its answer may give leave to send, so nothing of it may go back."""
         self._unanswered.pop(token, None)
 
     async def told(self) -> None:
@@ -155,7 +158,7 @@ class Failover:
                 await self._reconnect()
                 words = await self._repost(self.memory.takes())
                 await self._rewrite(self.memory.results())
-                await self._rewrite(await self._never_sent())
+                await self._give_back()
                 break
             except e.RedisError as exc:
                 if not may_pass(exc):  # a fault of ours: to rest for ever would be worse than to have said nothing
@@ -186,16 +189,19 @@ class Failover:
                 answer = await self._ledger.run(calls.finish(process, batch))
                 self._seen = max(self._seen, answer.gen)
 
-    async def _never_sent(self) -> dict[str, list[Finish]]:
-        """What lies in our hands of takes that were never answered. Later it would be in doubt, and wait out its grace."""
+    async def _give_back(self) -> None:
+        """Put back what lies in our hands of takes that failed: left there it would be in doubt, and wait out its grace."""
+        failed = dict(self._unanswered)
         found: dict[str, list[Finish]] = {}
-        for process in set(self._unanswered.values()):
+        for process in set(failed.values()):
             held: Any = await self._ledger.redis.hgetall(self._ledger.key(f"held:{process}"))
             for message, token in ((m.decode(), t.decode()) for m, t in held.items()):
-                if token.rpartition(".")[0] in self._unanswered:
+                if token.rpartition(".")[0] in failed:
                     result = Finish(message=message, token=token, outcome="not_sent", why="unanswered")
                     found.setdefault(process, []).append(result)
-        return found
+        await self._rewrite(found)
+        for token in failed:
+            self._unanswered.pop(token, None)
 
     async def _tell_early(self) -> None:
         """Once what was forgotten has been expanded again, it is held as taken; its result must follow."""

@@ -124,22 +124,21 @@ class TakeSchedule:
         # Random, since the token is what decides who may send; short, since each record keeps it.
         token = f"{process[:8]}.{next(self._calls):x}.{secrets.token_hex(6)}"
         call = calls.take(process, token, [(due.slot, self._lanes[due.slot.lane].builder) for due in batch])
-        self._failover.asking(process, token)
         give_up_s, wait_s = time.monotonic() + GIVE_UP_S, _FIRST_WAIT_S
         while True:
             sent_s, mark = time.monotonic(), self._failover.mark()
             try:
+                self._failover.asked(token)
                 takes = await self._ledger.run(call)
-                self._failover.heard(token)
                 return takes, takes.lapsed or self._failover.answered(mark, takes.gen)
             except RedisError as exc:
                 log.warning("take_unanswered", slots=len(batch), error=type(exc).__name__)
+                self._failover.unanswered(process, token)
                 self._failover.lost(exc, sent_s)
                 if time.monotonic() > give_up_s:
                     log.error("take_given_up", slots=len(batch), error=str(exc)[:200])
                     return None, False
             await asyncio.sleep(wait_s)
-            await (
-                self._failover.rested()
-            )  # by then its slots are over: it gives what the lost call took, and nothing new
+            # After a rest its slots are over: it gives what the lost call took, and nothing new.
+            await self._failover.rested()
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
