@@ -173,6 +173,21 @@ def test_a_count_that_goes_backward_gives_no_leave() -> None:
     in_loop(test)
 
 
+def test_what_another_process_found_is_news_only_to_who_does_not_know_it() -> None:
+    async def test(rig: Rig) -> None:
+        rig.failover.heard_of()
+        assert rig.failover.rests
+        await rig.failover.told()
+        told = len(rig.server.calls)
+        rig.failover.heard_of()  # the echo of what was said
+        await rig.failover.told()
+        assert len(rig.server.calls) == told
+        rig.clock.now_s += QUIET_S
+        assert not rig.failover.rests
+
+    in_loop(test)
+
+
 def test_an_answer_that_comes_while_the_server_is_in_doubt_gives_no_leave() -> None:
     async def test(rig: Rig) -> None:
         mark = rig.failover.mark()

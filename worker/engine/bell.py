@@ -16,7 +16,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producers.pointers import bell_channel
+from producers.pointers import FORGOTTEN, bell_channel
 from worker.engine.ending import vital_thread
 
 POLL_S = 1.0
@@ -57,7 +57,7 @@ class BellThread:
     """The thread that listens. ``redis`` needs a connection to spare.
 
     ``lost`` is told when the connection breaks, and when it was last heard: it is never idle, so it notices first that the
-    server is another one.
+    server is another one. ``forgotten`` is called when another process says that the server had forgotten something.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class BellThread:
         bells: Bells,
         *,
         lost: Callable[[BaseException, float], None] = lambda _exc, _heard_s: None,
+        forgotten: Callable[[], None] = lambda: None,
     ) -> None:
         self._redis, self._channel, self._bells, self._lost = redis, bell_channel(namespace), bells, lost
+        self._forgotten = forgotten
         self._heard_s = 0.0
 
     def start(self) -> None:
@@ -110,4 +112,7 @@ class BellThread:
             self._bells.hears = True
             self._bells.ring_all()
         elif message["type"] == "message":
-            self._bells.ring(message["data"].decode(errors="replace"))
+            name = message["data"].decode(errors="replace")
+            if name == FORGOTTEN:
+                self._forgotten()
+            self._bells.ring(name)

@@ -110,7 +110,9 @@ class Runtime:
         self.loop.start()
         self.loop.run(self._prepare()).result()
         patiently(self.liveness.start, within_s=BOOT_PATIENCE_S)
-        BellThread(self.redis, self.settings.namespace, self.bells, lost=self._lost).start()
+        BellThread(
+            self.redis, self.settings.namespace, self.bells, lost=self._lost, forgotten=self._hear_of_failover
+        ).start()
         _quiet_the_collector()
         log.info("worker_booted", process=self.identity.current, configuration=answer, lanes=len(self.lanes))
 
@@ -160,6 +162,10 @@ class Runtime:
     def _lost(self, exc: BaseException, sent_s: float) -> None:
         if self._failover is not None:
             self._failover.lost(exc, sent_s)
+
+    def _hear_of_failover(self) -> None:
+        if self._failover is not None:
+            self._failover.heard_of()
 
     def _nudge(self) -> None:
         self.granter.nudge()

@@ -52,7 +52,7 @@ async def _no_connections() -> None:
 
 
 class Failover:
-    """One a process. ``lost`` and ``rests`` are for any thread, all else for the event loop.
+    """One a process. ``lost``, ``heard_of`` and ``rests`` are for any thread, all else for the event loop.
 
     Args:
         process: The current id of this process.
@@ -88,6 +88,11 @@ class Failover:
         """A call that was sent at ``sent_s`` failed."""
         if may_have_failed_over(exc) and sent_s >= self._told_s:
             self._doubt(type(exc).__name__)
+
+    def heard_of(self) -> None:
+        """Another process found that the server had forgotten something. Who rests knows already."""
+        if not self.rests:
+            self._doubt("another process says so")
 
     def mark(self) -> int:
         """The greatest count seen; to be asked for when a call is sent."""

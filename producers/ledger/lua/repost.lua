@@ -3,6 +3,7 @@
 -- ARGV: process, then a JSON object for each take (see recall).
 -- Returns the count of takes and finishes that this server knows of, then one word for each: held, doubled, known, "early" (the
 -- message is not expanded yet: it is held as soon as it is), "gone" (there is no such notification), "poison".
+-- Where something had been forgotten, all processes are told so on the bell: behind a proxy they may have noticed nothing.
 -- Idempotent: what was said already is known. Finishes come after it, as they came first: by token.
 local process = ARGV[1]
 local out = { num(call('GET', P .. 'gen'), 0) }
@@ -22,7 +23,9 @@ local function say_again(packed)
     return 'early'
   end
   if not rec.s then return 'gone' end
-  return recall(t.m, rec, t, process)
+  local word = recall(t.m, rec, t, process)
+  if word == 'held' then ring('forgotten') end
+  return word
 end
 
 for i = 2, #ARGV do

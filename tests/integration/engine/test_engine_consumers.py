@@ -14,7 +14,15 @@ from dramatiq.broker import MessageProxy
 from producers.ledger import calls
 from producers.ledger.connection import connect
 from producers.ledger.ledger import Ledger
-from producers.pointers import EXPAND, EXPAND_URGENT, QUEUES, Pointers, expand_pointer
+from producers.pointers import (
+    EXPAND,
+    EXPAND_URGENT,
+    FORGOTTEN,
+    QUEUES,
+    Pointers,
+    bell_channel,
+    expand_pointer,
+)
 from worker.engine.bell import Bells, BellThread
 from worker.engine.broker import NotifyBroker
 from worker.engine.clock import ServerClock
@@ -154,6 +162,29 @@ def test_a_bell_wakes_a_consumer_that_waits(
     began_s = time.monotonic()
     assert next(consumer) is not None
     assert time.monotonic() - began_s < 0.9  # without the bell it would have waited a second
+
+
+def test_a_bell_says_what_it_hears_of_a_failover_and_that_its_connection_broke(
+    engine: Engine, ledger: Ledger, redis_url: str, wait_until: Callable[..., Any]
+) -> None:
+    lost: list[float] = []
+    forgotten = threading.Event()
+    began_s = time.monotonic()
+    thread = BellThread(
+        connect(redis_url),
+        ledger.namespace,
+        engine.bells,
+        lost=lambda _exc, heard_s: lost.append(heard_s),
+        forgotten=forgotten.set,
+    )
+    thread.start()
+    wait_until(lambda: engine.bells.hears)
+    ledger.redis.publish(bell_channel(ledger.namespace), FORGOTTEN)
+    wait_until(forgotten.is_set)
+    ledger.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: lost)
+    assert began_s <= lost[0] <= time.monotonic()
+    wait_until(lambda: engine.bells.hears)
 
 
 def test_the_broker_refuses_delays_and_announces_no_delay_queue(engine: Engine) -> None:
