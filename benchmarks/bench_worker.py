@@ -66,7 +66,7 @@ class BareGateway(gateway.Gateway):
     def warm(self) -> None:
         pass
 
-    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome:
+    async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome:
         body = {name.rstrip("_"): value for name, value in request.kwargs.items()}
         headers = {**self._headers, "Idempotency-Key": request.key}
         try:

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from producers.errors import EnqueueError, EventsGone, IdempotencyConflict, InvalidNotification, NotFound, NotReady
+from producers.fault_points import reach
 
 if TYPE_CHECKING:
     from producers.ledger.calls import Submission
@@ -333,6 +334,7 @@ class Notifier:
         submissions = [_submission(client, v) for v in valid]
         results: list[Enqueued | IdempotencyConflict | EnqueueError] = []
         for trip in _trips(submissions):
+            reach("submit.before")
             try:
                 replies = self._answered(
                     trip[0].id,
@@ -341,6 +343,7 @@ class Notifier:
             except EnqueueError as error:
                 results += [EnqueueError(s.id, may_exist=error.may_exist, reason=error.reason) for s in trip]
                 continue
+            reach("submit.after")
             fresh = []
             for s, reply in zip(trip, replies, strict=True):
                 if reply.outcome == "conflict":
@@ -357,7 +360,9 @@ class Notifier:
 
         with suppress(RedisError):  # the ledger has them: a timer points again within 10 s
             if fresh:
+                reach("pointer.before")
                 self._pointers.expand_many(fresh)
+                reach("pointer.after")
 
 
 def notification_id(client: str, key: str | None) -> str:

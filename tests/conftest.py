@@ -113,7 +113,9 @@ def missing() -> Callable[[str], None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--many", default=20_000, type=int, help="recipients in test_many_recipients.py")
-    parser.addoption("--chaos-seed", default=None, type=int, help="seed of test_chaos_short.py; drawn if not given")
+    parser.addoption("--chaos-seed", default=None, type=int, help="seed of the chaos suite; drawn if not given")
+    parser.addoption("--chaos-messages", default=20_000, type=int, help="messages in each test of make chaos")
+    parser.addoption("--chaos-kills", default=60, type=int, help="deaths of workers there; others in proportion")
 
 
 # Whose service or site is made once for the file: its tests stay in one process. (xdist's own groups do not work with

@@ -60,6 +60,7 @@ BUCKETS: dict[str, Any] = {
     "a:sms": {"t_us": 20_000}, "d:acme": {"cap": 8, "reserve": 0.25, "tz": "UTC"},
 }  # fmt: skip
 MIDNIGHTS = [int(START.timestamp()) * SECOND_US + 6 * HOUR_US + n * DAY_US for n in range(40)]
+PREFIX = {"sender": "s", "campaign": "c", "brand": "d", "account": "a"}
 PEOPLE = [f"+1312555{i:04d}" for i in (100, 101, 199, 200, 300, 301)]
 GROUP = ",".join(PEOPLE[:3])
 OUTCOMES = ("accepted", "rejected", "opted_out", "retry", "slow_down", "not_sent", "conflict", "uncertain")
@@ -97,6 +98,7 @@ class Message:
     to: str
     until_us: int
     send_at_us: int
+    submitted_us: int = 0
     state: str = "N"
     lane: str = ""
     maybe: bool = False
@@ -162,6 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.held: dict[str, dict[str, str]] = {}
         self.admitted: list[tuple[str, str | None, list[Admission]]] = []
         self.paused: set[str] = set()
+        self.drained: dict[str, int] = {}
         self.gone: set[str] = set()
         self.holds: dict[str, int] = {}
         self.intervals = {n: b["t_us"] for n, b in BUCKETS.items() if "t_us" in b}
@@ -256,8 +259,8 @@ class LedgerMachine(RuleBasedStateMachine):
         word = ""
         if fact.provider_id and fact.provider_id not in m.ids:
             m.ids.append(fact.provider_id)
-        if fact.provider_id and m.ids[0] != fact.provider_id and not m.group:
-            word = "duplicate"
+            if len(m.ids) > 1 and not m.group:
+                word = "duplicate"
         letter = fact.state
         if m.group:
             for number, new in fact.to:
@@ -327,6 +330,7 @@ class LedgerMachine(RuleBasedStateMachine):
             job_type=job_type,
             until_us=max(self.now, send_at_us) + valid_us,
             send_at_us=send_at_us,
+            submitted_us=self.now,
         )
         self.notifications.append(Notification(id, made, chunks, submission=submission))
 
@@ -567,7 +571,9 @@ class LedgerMachine(RuleBasedStateMachine):
         return taken
 
     def in_lane(self, name: str) -> list[Message]:
-        return [m for m in self.messages.values() if m.state == "Q" and m.lane == name]
+        """What may be taken from a lane; of one that is drained, what was submitted before."""
+        until_us = self.drained.get(name, self.now)
+        return [m for m in self.messages.values() if m.state == "Q" and m.lane == name and m.submitted_us <= until_us]
 
     def end_on_the_way(self, name: str, builder: str) -> None:
         """What may not leave ends when its turn comes; whose turn came is not ours to know."""
@@ -581,6 +587,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert slot not in self.used_slots, "a slot served twice"
         self.used_slots.add(slot)
         assert m.state == "Q" and m.lane == slot.lane, f"taken from {m.state}"
+        assert m.submitted_us <= self.drained.get(m.lane, self.now), "taken although it came after the drain"
         assert self.open_lane(m.lane), "taken from a lane that is held"
         assert self.now <= slot.at_us + max(10_000, min(self.intervals[f"s:{m.lane}"], SECOND_US))
         for bucket in LANES[m.lane]["buckets"]:
@@ -595,8 +602,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if m.lane == "c":
             day = next(i for i, at in enumerate(MIDNIGHTS) if self.now < at)
             self.capped[day] += len(numbers)
-            spent = self.capped[day] - len(numbers)
-            assert spent < (6 if m.klass == 2 else 8), "more than a day's cap"
+            assert self.capped[day] <= (6 if m.klass == 2 else 8), "more than a day's cap"
         m.state, m.token, m.process, m.builder = "S", given.token, process, builder
         m.first_us = m.first_us or self.now
         m.attempts += 1
@@ -622,7 +628,8 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome=st.sampled_from(OUTCOMES),
         delay_us=st.sampled_from([0, 0, 2 * SECOND_US, 40 * SECOND_US]),
         hold_us=st.sampled_from([0, 0, 0, 3 * SECOND_US]),
-        bucket=st.sampled_from(["own", "account"]),
+        scope=st.sampled_from(["sender", "campaign", "brand", "account"]),
+        feedback=st.booleans(),
         other_id=st.sampled_from([False, False, False, True]),
         count=st.booleans(),
     )
@@ -633,7 +640,8 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome: Any,
         delay_us: int,
         hold_us: int,
-        bucket: Any,
+        scope: Any,
+        feedback: bool,
         other_id: bool,
         count: bool,
     ) -> None:
@@ -642,7 +650,16 @@ class LedgerMachine(RuleBasedStateMachine):
         some = data.draw(st.lists(st.sampled_from(under_way + void + self.taken[-3:]), min_size=1, max_size=3))
         process = some[0][0]
         results = [
-            self.result(t, outcome, delay_us=delay_us, hold_us=hold_us, bucket=bucket, other_id=other_id, count=count)
+            self.result(
+                t,
+                outcome,
+                delay_us=delay_us,
+                hold_us=hold_us,
+                scope=scope,
+                feedback=feedback,
+                other_id=other_id,
+                count=count,
+            )
             for _, t in some
         ]
         words = self.run_call(calls.finish(process, results))
@@ -664,13 +681,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.send(name, 0, 6)
 
     def result(
-        self, t: Taken, outcome: Any, *, delay_us: int, hold_us: int, bucket: Any, other_id: bool, count: bool
+        self,
+        t: Taken,
+        outcome: Any,
+        *,
+        delay_us: int,
+        hold_us: int,
+        scope: Any,
+        feedback: bool,
+        other_id: bool,
+        count: bool,
     ) -> Finish:
         accepted = outcome == "accepted"
         return Finish(
             message=t.message, token=t.token, outcome=outcome, why=outcome, delay_us=0 if accepted else delay_us,
             provider_id=(f"second-{t.message}" if other_id else f"pid-{t.message}") if accepted else None,
-            to=[(n, "A") for n in t.to] if accepted and len(t.to) > 1 else (), hold_us=hold_us, bucket=bucket,
+            to=[(n, "A") for n in t.to] if accepted and len(t.to) > 1 else (), hold_us=hold_us, scope=scope, feedback=feedback,
             code=None if accepted else "40001", title="x", uses_a_try=count and outcome == "retry",
         )  # fmt: skip
 
@@ -683,11 +709,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return "gone"
         if r.outcome == "accepted":
             word = self.learn(m, Fact(ref=None, provider_id=r.provider_id, state="A", to=r.to), answer=True)
-            self.hold(m.lane, "own", r.hold_us)
+            self.hold(m.lane, r.scope, r.hold_us)
             return word
         if m.token != r.token or not (before == "S" or (before == "U" and r.outcome != "uncertain")):
             return "stale"
-        self.hold(m.lane, r.bucket, r.hold_us)
+        self.hold(m.lane, r.scope, r.hold_us)
+        if m.attempts <= 1 and r.outcome not in ("uncertain", "conflict"):
+            m.maybe = False  # the verdict of its only request
         if r.outcome == "rejected":
             m.state = m.end("R")
         elif r.outcome == "opted_out":
@@ -715,7 +743,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def hold(self, lane_name: str, which: str, hold_us: int) -> None:
         if hold_us:
-            bucket = LANES[lane_name]["buckets"][-1 if which == "account" else 0]
+            draws = LANES[lane_name]["buckets"]
+            bucket = next((b for b in draws if b[0] == PREFIX[which]), draws[0])
             self.holds[bucket] = max(self.holds.get(bucket, 0), self.now + hold_us)
 
     @rule()
@@ -844,7 +873,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.say(number, scope, out, min(at_us, self.now), by_operator)
 
     @rule(
-        what=st.sampled_from(["pause", "resume", "resume", "rate", "publish"]),
+        what=st.sampled_from(["pause", "drain", "resume", "resume", "resume", "rate", "publish"]),
         name=st.sampled_from("abc"),
         t_us=st.sampled_from([10_000, 30_000, 200_000]),
         which=st.sampled_from(["full", "full", "without_b", "b_alone"]),
@@ -856,6 +885,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.set_rate(name, t_us)
         elif what == "pause":
             self.pause(name)
+        elif what == "drain":
+            self.run_call(calls.lane(name, "drain", "test"))
+            self.drained.setdefault(name, self.now)
         else:
             self.resume(name)
 
@@ -866,6 +898,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def resume(self, name: str) -> None:
         self.run_call(calls.lane(name, "resume"))
         self.paused.discard(name)
+        self.drained.pop(name, None)
         self.holds.pop(f"s:{name}", None)
 
     def set_rate(self, name: str, t_us: int) -> None:

@@ -35,7 +35,7 @@ rate = "$rate"
 [senders.local]
 channel = "long_code"
 from = "+13125550001"
-rate = "50/s"
+rate = "$other_rate"
 
 [senders.service]
 channel = "toll_free"
@@ -45,7 +45,7 @@ rate = "20/s"
 [senders.pool]
 channel = "number_pool"
 messaging_profile_id = "$profile"
-rate = "50/s"
+rate = "$other_rate"
 
 [senders.brand]
 channel = "alphanumeric"
@@ -72,19 +72,24 @@ sender = "alerts"
 priority = "urgent"
 template = "Your code is {{ code }}"
 valid_for = "5m"
+on_uncertain = "$on_uncertain"
 
 [job_types.notice]
 sender = "alerts"
+on_uncertain = "$on_uncertain"
 
 [job_types.reminder]
 sender = "local"
+on_uncertain = "$on_uncertain"
 
 [job_types.ticket]
 sender = "service"
+on_uncertain = "$on_uncertain"
 
 [job_types.promotion]
 sender = "pool"
 priority = "bulk"
+on_uncertain = "$on_uncertain"
 
 [job_types.travel]
 sender = "brand"
@@ -123,6 +128,8 @@ class Service:
         liveness: str = "3s",
         poll_after: str = "60s",
         mode: str = "webhook",
+        other_rate: str = "50/s",
+        on_uncertain: str = "resend",
     ) -> None:
         self.directory = directory
         self.telnyx = telnyx
@@ -131,7 +138,14 @@ class Service:
         config = directory / "notify.toml"
         config.write_text(
             CONFIG.substitute(
-                rate=rate, grace=grace, liveness=liveness, poll_after=poll_after, mode=mode, profile=PROFILE
+                rate=rate,
+                other_rate=other_rate,
+                grace=grace,
+                liveness=liveness,
+                poll_after=poll_after,
+                mode=mode,
+                on_uncertain=on_uncertain,
+                profile=PROFILE,
             )
         )
         self.environ = {
@@ -155,22 +169,44 @@ class Service:
     def ledger(self) -> Ledger:
         return self.notifier.ledger
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start ``notify <name> ...``; its log is in the test's directory."""
-        log = self.directory / f"{name}{len(self.children)}.log"
-        child = spawn(name, [NOTIFY, name, *arguments], environ=self.environ, log=log, directory=self.directory)
+    def start(self, name: str, *arguments: str, fault: str = "", redis_url: str = "") -> Child:
+        """Start ``notify <name> ...``; its log is in the test's directory.
+
+        Args:
+            fault: Where it dies or freezes, as ``producers.fault_points`` has it; see :meth:`reached`.
+            redis_url: Where it finds Redis, if not where the others do: through a proxy.
+        """
+        nth = len(self.children)
+        log = self.directory / f"{name}{nth}.log"
+        environ = dict(self.environ)
+        if fault:
+            environ |= {"NOTIFY_FAULT_POINT": fault, "NOTIFY_FAULT_MARK": str(self.directory / f"{name}{nth}.mark")}
+        if redis_url:
+            environ["REDIS_URL"] = redis_url
+        child = spawn(name, [NOTIFY, name, *arguments], environ=environ, log=log, directory=self.directory)
         self.children.append(child)
         return child
 
-    def start_web(self) -> Child:
-        web = self.start("web")
+    def reached(self, child: Child) -> int | None:
+        """The id of the process that reached the point at which ``child`` was to die or freeze, once one has."""
+        mark = child.log.with_suffix(".mark") if child.log else None
+        if mark is None or not mark.exists() or not (line := mark.read_text()).endswith("\n"):
+            return None
+        return int(line.split()[1])
+
+    def start_web(self, **how: str) -> Child:
+        """Start web and wait until it answers. There is one at a time, for they share a port."""
+        for child in self.children:
+            if child.name == "web":
+                child.kill()
+        web = self.start("web", **how)
         wait_until(lambda: self.get("/readyz")[0] == 200, what="web to be ready", child=web, timeout_s=90)
         return web
 
-    def start_worker(self, processes: int = 1) -> Child:
+    def start_worker(self, processes: int = 1, threads: int = 16, **how: str) -> Child:
         """Start a worker tree and wait until all its processes live."""
         before = self.living()
-        worker = self.start("worker", "--processes", str(processes), "--threads", "16")
+        worker = self.start("worker", "--processes", str(processes), "--threads", str(threads), **how)
         wait_until(
             lambda: len(self.living() - before) >= processes, what="the worker to live", child=worker, timeout_s=90
         )

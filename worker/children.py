@@ -64,6 +64,7 @@ class Child:
         self.name = name
         self.log = log
         self._process = process
+        self._is_gone = False
 
     @property
     def pid(self) -> int:
@@ -91,11 +92,15 @@ class Child:
             raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout_s:g} s") from None
 
     def kill(self) -> int:
-        """SIGKILL the whole group: no handler, no ``finally``, no ``atexit``. Safe to repeat."""
+        """SIGKILL the whole group: no handler, no ``finally``, no ``atexit``. Safe to repeat: the system may have given
+        the id of a group that is gone to somebody else."""
+        if self._is_gone:
+            return self._process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         _guard.tell("-", self.pid)
+        self._is_gone = True
         return code
 
     def stop(self, *, timeout_s: float) -> int:

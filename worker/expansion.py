@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import structlog
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Loaded
 from producers.ledger.ledger import Ledger
@@ -84,7 +85,9 @@ def expand_all(
     Raises:
         redis.RedisError: the ledger stayed away; the timers point again.
     """
+    reach("load.before")
     found = patiently(lambda: _clear(ledger.run_many([calls.load(id, cursor) for id in notifications])))
+    reach("load.after")
     planned: list[tuple[int, Loaded, Plan]] = []
     done = [Expanded("nothing")] * len(notifications)
     for i, (id, loaded) in enumerate(zip(notifications, found, strict=True)):
@@ -100,7 +103,10 @@ def expand_all(
                 continue
             planned.append((i, loaded, plan(loaded, config)))
     admits = [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
-    for (i, loaded, made), admitted in zip(planned, patiently(lambda: _clear(ledger.run_many(admits))), strict=True):
+    reach("admit.before")
+    answers = patiently(lambda: _clear(ledger.run_many(admits)))
+    reach("admit.after")
+    for (i, loaded, made), admitted in zip(planned, answers, strict=True):
         with edge("expand", notification=notifications[i]):
             if isinstance(admitted, Exception):
                 raise admitted
@@ -136,7 +142,9 @@ def _clear(replies: list[T | Exception]) -> list[T | Exception]:
 
 def _point_at_next(id: str, loaded: Loaded, cursor: str, point: Callable[[str, bool, str | None], None]) -> None:
     try:
+        reach("successor.before")
         point(id, is_urgent_and_small(loaded), cursor)
+        reach("successor.after")
     except RedisError as exc:  # the chunk is admitted all the same, and the timer points at the next one
         log.warning("pointer_lost", notification=id, error=type(exc).__name__)
 

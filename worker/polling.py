@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from producers.ledger import calls
 from worker.patience import frames
-from worker.reconciliation import ledger_fact
+from worker.reconciliation import ledger_fact, tell_of_rests
 from worker.telnyx.outcomes import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class Poller:
                 log.error("poll_answered_about_another", message_id=message)
             else:
                 # Telnyx was asked by its own id, and the ledger by ours: both are known, what the answer leaves out.
-                await self._record(ledger_fact({**answer.fact, "ref": message, "pid": provider_id}, "p"))
+                told = ledger_fact({**answer.fact, "ref": message, "pid": provider_id}, "p", now_s=time.time())
+                await self._record(told)
+                tell_of_rests([told])
         except RedisError as exc:
             log.warning("ledger_away", job="poll", error=type(exc).__name__, message_id=message)
         except Exception as exc:  # noqa: BLE001 - the edge of a job: the timer asks for the message again

@@ -96,20 +96,25 @@ def _own(config: Config, name: str, sender: Sender, kind: Kind) -> dict[str, dic
 
 
 def _shared(config: Config, sender: Sender, kind: Kind) -> dict[str, dict[str, Any]]:
-    """The buckets of the profile and the account.
+    """The buckets of the profile and the account; without a limit, a gate: what rests when Telnyx says so.
 
-    Telnyx documents account limits for SMS, MMS and RCS, none for WhatsApp: those lanes draw on no account bucket, so
+    Telnyx documents account limits for SMS, MMS and RCS, none for WhatsApp: those lanes have a gate of their own, so
     that a burst of texts never delays what falls back to WhatsApp. A profile's limit is the operator's own, and counts
     whatever goes out under the profile.
     """
     draws: dict[str, dict[str, Any]] = {}
     profile = sender.messaging_profile_id
-    if profile is not None and profile in config.limits.profiles:
-        draws[f"p:{profile}"] = _pace(config.limits.profiles[profile])
-    account = config.limits.account if kind == "sms" else config.limits.account_mms
-    if account is not None and sender.channel != "whatsapp":
-        draws[f"a:{kind}"] = _pace(account)
+    if profile is not None:
+        draws[f"p:{profile}"] = _pace_or_gate(config.limits.profiles.get(profile))
+    if sender.channel == "whatsapp":
+        draws["a:whatsapp"] = _pace_or_gate(None)
+    else:
+        draws[f"a:{kind}"] = _pace_or_gate(config.limits.account if kind == "sms" else config.limits.account_mms)
     return draws
+
+
+def _pace_or_gate(rate: Rate | None) -> dict[str, Any]:
+    return {"gate": True} if rate is None else _pace(rate)
 
 
 def _pace(rate: Rate) -> dict[str, Any]:

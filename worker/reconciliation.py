@@ -12,6 +12,7 @@ Invariants, each with a test named after it:
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,11 +20,12 @@ from typing import Any, Literal
 import structlog
 from redis.exceptions import ResponseError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.retrying import may_pass
 from worker.patience import frames, patiently
-from worker.telnyx.errors import describe
+from worker.telnyx.errors import Class, Verdict, classify, describe
 from worker.telnyx.receipts import Fact, parse_event, to_ledger
 from worker.titles import short_title
 
@@ -57,18 +59,26 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
     Raises:
         redis.RedisError: the ledger stayed away; the timer points again.
     """
+    reach("reconcile.before")
     body: Any = patiently(lambda: ledger.redis.get(ledger.key(f"rx:{batch}")))
     if body is None:
         return Counter()
+    reach("reconcile.after", batch)
     receipts, asides = read_batch(body)
     put_aside(asides, ledger=ledger)
+    reach("receipt.before")
     try:
         words = patiently(lambda: ledger.run(calls.receipt(batch, [receipt.fact for receipt in receipts])))
     except ResponseError as exc:
         if may_pass(exc):
             raise
         words = _one_by_one(batch, receipts, ledger=ledger)
+    reach("receipt.after")
     counts = Counter(words) + Counter(aside.why for aside in asides)
+    tell_of_rests([receipt.fact for receipt in receipts])
+    for receipt, word in zip(receipts, words, strict=True):
+        if word == "duplicate":
+            log.error("message_doubled", message_id=receipt.fact.ref, provider_id=receipt.fact.provider_id)
     log.debug("receipts_recorded", batch=batch, **counts)
     return counts
 
@@ -93,14 +103,19 @@ def read_batch(body: bytes) -> tuple[list[Receipt], list[Aside]]:
     return receipts, asides
 
 
-def ledger_fact(fact: Fact, phase: Literal["w", "p"]) -> calls.Fact:
-    """A fact of Telnyx's as the ledger takes it. ``phase``: w of a webhook, p of a poll."""
+def ledger_fact(fact: Fact, phase: Literal["w", "p"], *, now_s: float | None = None) -> calls.Fact:
+    """A fact of Telnyx's as the ledger takes it. ``phase``: w of a webhook, p of a poll.
+
+    ``now_s``: Unix time, for limits that end at a midnight; without it they are looked at again in an hour.
+    """
     given = to_ledger(fact)
     error: tuple[str, str, str] | None = None
+    rest: calls.Rest | None = None
     if "er" in given:
         code = "".join(c for c in str(given["er"][1]) if c.isascii() and c.isalnum())[:CODE_MAX_CHARS]
         title = str(given["er"][2]) or describe(code, "receipt")
         error = (phase, code, short_title(title))
+        rest = _rest(classify("receipt", code, title=title, now_s=now_s))
     return calls.Fact(
         ref=given.get("ref"),
         provider_id=given.get("pid"),
@@ -111,7 +126,24 @@ def ledger_fact(fact: Fact, phase: Literal["w", "p"]) -> calls.Fact:
         parts=given.get("parts"),
         error=error,
         read=bool(given.get("rd")),
+        rest=rest,
     )
+
+
+def _rest(verdict: Verdict) -> calls.Rest | None:
+    """What must rest after an accepted message failed so: a carrier's limit, or a sender that is not set up."""
+    scope = verdict.scope
+    if not verdict.hold_s or scope == "" or scope == "recipient":  # noqa: PLR1714 - a type checker reads this one
+        return None
+    return calls.Rest(round(verdict.hold_s * 1e6), scope, verdict.code, verdict.class_ is Class.SLOW_DOWN)
+
+
+def tell_of_rests(facts: list[calls.Fact]) -> None:
+    """One line for each kind of limit that these facts speak of, for whoever is on call."""
+    rests = Counter(fact.rest._replace(hold_us=0) for fact in facts if fact.rest is not None)
+    for rest, messages in rests.items():
+        say = log.warning if rest.feedback else log.error
+        say("sending_rests", code=rest.why, scope=rest.scope, messages=messages, words=describe(rest.why, "receipt"))
 
 
 def put_aside(asides: list[Aside], *, ledger: Ledger) -> None:
@@ -129,7 +161,7 @@ def _read(event: str) -> calls.Fact | Aside:
         parsed = parse_event(event.encode("utf-8", "replace"))
         if parsed.fact is None:
             return Aside("not_a_receipt", event)
-        return ledger_fact(parsed.fact, "w")
+        return ledger_fact(parsed.fact, "w", now_s=time.time())
     except Exception as exc:  # noqa: BLE001 - an event that we cannot read must not hold back its batch
         log.error("receipt_poisoned", error=type(exc).__name__, trace=frames(exc))
         return Aside("poison", event)

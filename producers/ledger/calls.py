@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from producers.ledger.scripts import Arg, Call
 
+RestScope = Literal["sender", "campaign", "brand", "profile", "account"]  # what a limit counts by, narrowest first
 GRANT_LO_US, GRANT_HI_US, GRANT_VISITS = 50_000, 100_000, 100
 
 
@@ -170,6 +171,7 @@ class Taken(NamedTuple):
     job_type: str
     attempt: int
     may_be_out: bool
+    tolerance_us: int = 10_000  # a request that would leave later than its slot by more must not leave
 
 
 class Missed(NamedTuple):
@@ -200,7 +202,9 @@ def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Ta
         for a in r[3:]:
             if a[0] == b"taken":
                 to = _members(_text(a[3]), _text(a[6]))
-                answers.append(Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1"))
+                answers.append(
+                    Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1", int(a[9]))
+                )
             else:
                 answers.append(Missed(_text(a[1]) if a[0] == b"missed" else "empty"))
         return Takes(False, int(r[1]), answers, int(r[2]))
@@ -216,7 +220,8 @@ class Finish:
     """How one request went; see ``finish.lua`` for the outcomes.
 
     ``why`` is a word of [a-z0-9_] for the timeline; ``to`` of a group pairs each number with a state letter;
-    ``bucket`` says what ``hold_us`` holds: the sender's own, or the most shared one ("account").
+    ``scope`` says what ``hold_us`` rests. ``feedback``: the provider says that we are too fast, so a repetition halves the
+    rate. ``silence``: nothing clear comes back, so after the rest single requests probe for an answer.
     """
 
     message: str
@@ -236,7 +241,9 @@ class Finish:
     delay_us: int = 0
     uses_a_try: bool = False
     hold_us: int = 0
-    bucket: Literal["own", "account"] = "own"
+    scope: RestScope = "sender"
+    feedback: bool = False
+    silence: bool = False
 
     def packed(self) -> str:
         item: dict[str, object] = {"m": self.message, "k": self.token, "o": self.outcome, "why": self.why}
@@ -250,7 +257,8 @@ class Finish:
         if self.uses_a_try:
             item["count"] = True
         if self.hold_us:
-            item["bucket"] = self.bucket
+            item["scope"] = self.scope
+            item.update({k: True for k, v in (("feedback", self.feedback), ("silence", self.silence)) if v})
         return compact(item)
 
 
@@ -304,6 +312,15 @@ def hear(batch: str, body: bytes) -> Call[int]:
     return Call("hear", [batch, body], int)
 
 
+class Rest(NamedTuple):
+    """What a carrier's limit asks for; ``feedback`` as in :class:`Finish`."""
+
+    hold_us: int
+    scope: RestScope
+    why: str
+    feedback: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """What a receipt or a poll says of a message, found by ``ref`` (its id) or else by the provider's id.
@@ -320,11 +337,14 @@ class Fact:
     parts: int | None = None
     error: tuple[str, str, str] | None = None
     read: bool = False
+    rest: Rest | None = None
 
     def packed(self) -> str:
+        hold = [self.rest.hold_us, self.rest.scope, self.rest.why, int(self.rest.feedback)] if self.rest else None
         item = {
             "ref": self.ref, "pid": self.provider_id, "st": self.state, "raw": self.raw, "to": [list(p) for p in self.to],
             "from": self.from_number, "parts": self.parts, "er": list(self.error) if self.error else None, "rd": self.read,
+            "hold": hold,
         }  # fmt: skip
         return compact({k: v for k, v in item.items() if v})
 
@@ -425,8 +445,11 @@ def opt(
     return Call("opt", args, int)
 
 
-def lane(name: str, what: Literal["pause", "resume", "rate"], value: str | int = "") -> Call[bool]:
-    """Pause (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured"). False: no such lane."""
+def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:
+    """Pause or drain (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured").
+
+    Drained: what was submitted until now leaves, later messages wait until it is resumed. False: no such lane.
+    """
     return Call("lane", [name, what, value], lambda r: bool(int(r) == 1))
 
 

@@ -11,8 +11,9 @@ from service_kit import running_service, terminate, wait_until
 
 @pytest.mark.parametrize(
     "honour_keys",
-    [pytest.param(True, id="keys", marks=pytest.mark.slow), pytest.param(False, id="no keys")],
+    [pytest.param(True, id="keys"), pytest.param(False, id="no keys")],
 )
+@pytest.mark.slow
 def test_a_killed_workers_requests_under_way_end_and_nobody_gets_one_twice(tmp_path: Path, honour_keys: bool) -> None:
     """20 requests have left and are accepted, none is answered; the worker dies; receipts tell the rest.
 

@@ -281,6 +281,18 @@ def test_a_batch_is_applied_and_forgotten(published: Ledger, config: Config, not
     assert reconcile("b1", ledger=published) == {}
 
 
+def test_a_second_id_of_one_message_is_counted_and_called_out(
+    published: Ledger, config: Config, notifier: Notifier
+) -> None:
+    message = accepted(published, config, notifier)
+    other = receipt_event(message, "sent", id="b2345678-1234-4234-8234-123456789012")
+    published.run(calls.hear("b1", compact_json([other, other])))
+    with structlog.testing.capture_logs() as lines:
+        reconcile("b1", ledger=published)
+    assert [line["message_id"] for line in lines if line["event"] == "message_doubled"] == [message]
+    assert published.redis.hget(published.key("counts"), "doubled") == b"1"
+
+
 def test_a_failure_keeps_its_code_and_plain_words(published: Ledger, config: Config, notifier: Notifier) -> None:
     message = accepted(published, config, notifier)
     events = [receipt_event(message, "delivery_failed", errors=[{"code": "40006"}])]

@@ -133,6 +133,8 @@ def test_a_sender_is_paused_resumed_and_rated(notify):
     }
     assert lanes()["alerts"]["state"] == "open"
     assert lanes("resume", "pool")["pool"]["state"] == "open"
+    assert lanes("drain", "pool", "--reason", "moving away")["pool.mms"]["state"] == "drained"
+    assert lanes("resume", "pool")["pool"]["state"] == "open"
     assert lanes("rate", "pool", "60/min")["pool.mms"]["rate_per_s"] == 1
     assert notify("lanes", "rate", "pool", "fast").returncode == 2
     unknown = notify("lanes", "pause", "poool")

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -484,6 +485,16 @@ async def test_a_request_that_waited_for_a_connection_in_vain_is_not_sent() -> N
         second = await client.send(sms(ref="second"))
         first.cancel()
     assert (second.kind, second.reason, len(server.received)) == ("not_sent", "pool", 1)
+
+
+async def test_a_request_that_is_connected_after_its_deadline_does_not_leave_and_its_connection_serves_the_next() -> (
+    None
+):
+    async with provider(respond(200, ACCEPTED)) as server, gateway(server.url) as client:
+        late = await client.send(sms(), deadline_s=time.monotonic() - 0.001)
+        assert (late.kind, late.reason, server.received) == ("not_sent", "late", [])
+        again = await client.send(sms(), deadline_s=time.monotonic() + 5)
+        assert (again.kind, len(server.received), server.connections) == ("accepted", 1, 1)
 
 
 async def test_the_total_over_before_a_connection_stands_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1025,7 +1025,7 @@ def test_a_second_provider_id_finds_its_message_too(ledger: Ledger) -> None:
     (taken,) = take_now(ledger)
     finish(ledger, taken, "accepted", provider_id="one")
     ledger.run(calls.receipt("", [Fact(ref=mid, provider_id="two", state="T")]))
-    assert ledger.run(calls.receipt("", [Fact(ref=None, provider_id="two", state="D")])) == ["duplicate"]
+    assert ledger.run(calls.receipt("", [Fact(ref=None, provider_id="two", state="D")])) == ["applied"]
     assert state(ledger, mid) == "delivered"
     assert ledger.redis.hget(ledger.key("counts"), "doubled") == b"1"
 
@@ -1040,10 +1040,10 @@ def test_a_resume_lifts_the_senders_own_hold_and_no_shared_one(ledger: Ledger, c
         digest="account",
     )
     ledger.run(calls.publish(pub, {}))
-    for bucket, left in (("own", 1), ("account", 0)):
+    for scope, left in (("sender", 1), ("account", 0)):
         queue(ledger)
         (taken,) = take_now(ledger)
-        finish(ledger, taken, "slow_down", why="http_429", hold_us=60_000_000, bucket=bucket)
+        finish(ledger, taken, "slow_down", why="http_429", hold_us=60_000_000, scope=scope)
         assert take_now(ledger) == []
         ledger.run(calls.lane("alerts", "resume"))
         got = take_now(ledger)

@@ -284,6 +284,7 @@ def test_a_message_without_a_url_brings_no_event(telnyx: RunningSandbox, hook: H
     ("fault", "kinds"),
     [
         ("lose_receipts", []),
+        ("lose_first_receipts", ["message.finalized"]),
         ("duplicate_receipts", ["message.finalized"] * 2 + ["message.sent"] * 2),
         ("reorder_receipts", ["message.finalized", "message.sent"]),
     ],

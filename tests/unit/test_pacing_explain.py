@@ -17,8 +17,8 @@ OWN = Bucket(name="s:alerts", interval_us=10_000)
 def lane(waiting: int = 100, **other: Any) -> LaneView:
     fields: dict[str, Any] = {
         "name": "alerts", "sender": "alerts", "state": "open", "reason": None, "held_until_us": None,
-        "backlog": {"urgent": 0, "normal": waiting, "bulk": 0}, "interval_us": 10_000, "overridden": False,
-        "free_at_us": 0, "scopes": (),
+        "backlog": {"urgent": 0, "normal": waiting, "bulk": 0}, "interval_us": 10_000, "speed": 1.0, "slowest": "s:alerts",
+        "overridden": False, "free_at_us": 0, "scopes": (),
     }  # fmt: skip
     return LaneView(**{**fields, **other})
 

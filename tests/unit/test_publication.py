@@ -61,7 +61,9 @@ def test_buckets_stand_own_first_and_most_shared_last(example: Config) -> None:
     assert lanes["local.mms"]["buckets"] == ["s:local", "c:C1.mms", "d:acme", "a:mms"]
     assert lanes["pool"]["buckets"] == ["s:pool", f"p:{PROFILE}", "a:sms"]
     assert lanes["family_number"]["buckets"] == ["s:family_number", "a:mms"]
-    assert lanes["whatsapp_main"]["buckets"] == ["s:whatsapp_main"], "no account limit is documented for WhatsApp"
+    assert lanes["whatsapp_main"]["buckets"] == ["s:whatsapp_main", "a:whatsapp"], "apart from the texts'"
+    buckets = publication(example, release=1)["buckets"]
+    assert buckets["a:whatsapp"] == {"gate": True}, "no account limit is documented for WhatsApp"
 
 
 def test_every_bucket_that_a_lane_draws_on_is_published_and_no_other(example: Config) -> None:
@@ -82,14 +84,14 @@ def test_buckets_hold_intervals_and_caps(example: Config) -> None:
 
 def test_senders_of_one_campaign_share_its_bucket() -> None:
     lanes = publication(long_codes("T"), release=1)["lanes"]
-    assert lanes["a"]["buckets"] == ["s:a", "c:C1", "d:acme"]
-    assert lanes["b"]["buckets"] == ["s:b", "c:C1", "d:acme"]
+    assert lanes["a"]["buckets"] == ["s:a", "c:C1", "d:acme", "a:sms"]
+    assert lanes["b"]["buckets"] == ["s:b", "c:C1", "d:acme", "a:sms"]
 
 
 def test_classes_counted_by_number_share_no_bucket_and_bind_explicit_rates_too() -> None:
     published = publication(long_codes("G", rate="50/s"), release=1)
-    assert published["lanes"]["a"]["buckets"] == ["s:a", "c:C1:a", "d:acme"]
-    assert published["lanes"]["b.mms"]["buckets"] == ["s:b", "c:C1:b.mms", "d:acme"]
+    assert published["lanes"]["a"]["buckets"] == ["s:a", "c:C1:a", "d:acme", "a:sms"]
+    assert published["lanes"]["b.mms"]["buckets"] == ["s:b", "c:C1:b.mms", "d:acme", "a:mms"]
     assert published["buckets"]["c:C1:a"]["t_us"] == 1_000_000
     assert published["buckets"]["c:C1:b.mms"]["t_us"] == 1_200_000
 

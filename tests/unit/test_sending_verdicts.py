@@ -59,7 +59,7 @@ def test_a_queue_at_telnyx_rests_the_sender_for_at_most_a_minute() -> None:
         finish("accepted", provider_id="p", wait_seconds=12),
         finish("accepted", provider_id="p", wait_seconds=900),
     )
-    assert (short.hold_us, long.hold_us, short.bucket) == (12 * US, 60 * US, "own")
+    assert (short.hold_us, long.hold_us, short.scope) == (12 * US, 60 * US, "sender")
 
 
 def test_retry_after_wins_over_our_own_delay() -> None:
@@ -79,17 +79,17 @@ def test_delays_grow_with_the_tries_and_stay_below_five_minutes() -> None:
 
 def test_too_fast_rests_the_bucket_that_the_answer_names() -> None:
     anonymous = finish("slow_down")
-    assert (anonymous.hold_us, anonymous.bucket, anonymous.delay_us) == (5 * US, "account", 0)
-    assert finish("slow_down", code="40310", scope="sender").bucket == "own"
+    assert (anonymous.hold_us, anonymous.scope, anonymous.delay_us) == (5 * US, "account", 0)
+    assert finish("slow_down", code="40310", scope="sender").scope == "sender"
     assert finish("slow_down", code="40318").hold_us == 120 * US
-    assert finish("slow_down", code="40318").bucket == "own"
+    assert finish("slow_down", code="40318").scope == "sender"
     assert finish("slow_down", retry_after_s=9).hold_us == 9 * US
 
 
 def test_a_wrong_setting_rests_what_it_concerns_for_minutes() -> None:
-    assert (finish("configuration").hold_us, finish("configuration").bucket) == (300 * US, "own")
+    assert (finish("configuration").hold_us, finish("configuration").scope) == (300 * US, "sender")
     assert finish("configuration", scope="account", hold_s=60).hold_us == 60 * US
-    assert finish("configuration", scope="account").bucket == "account"
+    assert finish("configuration", scope="account").scope == "account"
     assert finish("configuration").delay_us == 300 * US, "behind the others, should it be this message alone"
 
 
@@ -101,7 +101,7 @@ def test_a_setting_that_concerns_the_recipient_alone_does_not_rest_the_sender() 
 def test_ten_unclear_answers_in_a_row_rest_the_account() -> None:
     assert finish("uncertain", streak=STREAK - 1).hold_us == 0
     tenth = finish("uncertain", streak=STREAK)
-    assert (tenth.hold_us, tenth.bucket) == (5 * US, "account")
+    assert (tenth.hold_us, tenth.scope) == (5 * US, "account")
 
 
 def test_connections_that_fail_in_a_row_are_tried_less_and_less_often() -> None:

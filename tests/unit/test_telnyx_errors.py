@@ -170,7 +170,7 @@ def test_40008_is_the_templates_fault_on_whatsapp_only() -> None:
     ("status", "code", "class_", "alert"),
     [
         (400, "77777", P, True),
-        (404, "", P, True),
+        (404, "", C, True),
         (403, "77777", P, True),
         (403, "", C, True),
         (401, "", C, True),

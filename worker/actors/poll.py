@@ -6,6 +6,7 @@ import asyncio
 
 import dramatiq
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.pointers import CHORES
 from worker.actors.context import Context
@@ -16,7 +17,9 @@ from worker.polling import Poller
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
     async def record(fact: calls.Fact) -> None:
+        reach("poll.before")
         await asyncio.to_thread(patiently, lambda: context.ledger.run(calls.receipt("", [fact])))
+        reach("poll.after")
 
     poller = Poller(context.gateway, record)
 

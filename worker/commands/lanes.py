@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.pacing.lanes import LaneView
     from worker.settings import Settings
 
-app = typer.Typer(help="Show the lanes; pause, resume or re-rate a sender.", rich_markup_mode=None)
+app = typer.Typer(help="Show the lanes; pause, drain, resume or re-rate a sender.", rich_markup_mode=None)
 Sender = Annotated[str, typer.Argument(metavar="SENDER", help="A sender of notify.toml.")]
 
 
@@ -48,6 +48,16 @@ def pause(
 ) -> None:
     """Let nothing leave until it is resumed. What is in flight goes on."""
     _change(sender, "pause", reason[:64], as_json=as_json)
+
+
+@app.command()
+def drain(
+    sender: Sender,
+    reason: Annotated[str, typer.Option(help="Shown to whoever looks.")] = "operator",
+    as_json: AsJson = False,
+) -> None:
+    """Let what was submitted until now leave; later messages wait until it is resumed."""
+    _change(sender, "drain", reason[:64], as_json=as_json)
 
 
 @app.command()
@@ -104,8 +114,10 @@ def _explained(explanation: Explanation) -> dict[str, Any]:
     from worker.web.presenting import hold_reason, rfc3339
 
     def rate(bucket: Bucket) -> str:
-        if bucket.interval_us is None:
+        if bucket.cap is not None:
             return f"{bucket.used:,} of {bucket.cap:,} today"
+        if bucket.interval_us is None:
+            return "no limit"
         return pace(1_000_000 / max(bucket.interval_us, 1))
 
     buckets = [
@@ -127,7 +139,7 @@ def _explained(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _change(sender: str, what: Literal["pause", "resume", "rate"], value: str | int, *, as_json: bool) -> None:
+def _change(sender: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int, *, as_json: bool) -> None:
     from producers.ledger import calls
     from worker.pacing.lanes import read_lanes
 

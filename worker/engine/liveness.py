@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Pointer
 from producers.ledger.ledger import Ledger
@@ -117,15 +118,19 @@ class Liveness:
 
     def _wake(self) -> None:
         for _ in range(WAKES_A_TURN):
+            reach("wake.before")
             found, more = self._ledger.run(calls.wake())
             if found:  # not by Dramatiq's own script, which a full server refuses
+                reach("wake.after")
                 self._ledger.run(calls.point(_rows(_messages(found))))
             if not more or self._stopping():
                 return
 
     def _reap(self) -> None:
+        reach("reap.before")
         gone, messages = self._ledger.run(calls.reap(self._identity.current))
         if gone or messages:
+            reach("reap.after")
             log.warning("processes_reaped", processes=gone, messages_in_doubt=messages)
         for process in gone:
             self._drop(process)

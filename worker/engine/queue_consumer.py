@@ -30,6 +30,7 @@ from dramatiq.errors import DecodeError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.ledger.calls import Fate
 from producers.pointers import PointerMessage
 from worker.engine.bell import Bells
@@ -167,7 +168,9 @@ class QueueConsumer(Consumer):
             rows += [(owner, mid, "aside") for mid, owner in failed]
             rows += [(owner, mid, "back") for mid, owner in back]
             if rows:
+                reach("ack.before", state.queue)
                 self._broker.settle(state.queue, rows)
+                reach("ack.after", state.queue)
             with state.lock:
                 del state.done[: len(done)], state.failed[: len(failed)], state.back[: len(back)]
 

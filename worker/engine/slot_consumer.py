@@ -21,6 +21,7 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.pointers import SEND, PointerMessage
@@ -133,7 +134,9 @@ class Granter:
             return None  # the next hand to come free rings
         process, quotas = self._identity.current, self._quotas(room)
         sent_s = self._asked_s = self._now()
+        reach("grant.before")
         granted = self._ledger.run(calls.grant(process, room.free, lane_quota=self._hands.total // 2, quotas=quotas))
+        reach("grant.after", "slots" if granted.slots else "")
         received_s = self._now()
         self._wait_s = _FIRST_WAIT_S
         if granted.lapsed:

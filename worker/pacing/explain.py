@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers.ledger.ledger import Ledger
-from worker.pacing.lanes import LaneView, read_lanes
+from worker.pacing.lanes import SILENCE, LaneView, read_lanes
+from worker.pacing.rates import speed
 
 DAY_US = 86_400_000_000
 KINDS = {
@@ -31,7 +32,10 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """What a lane draws on. A pace has ``interval_us``; a daily cap ``cap``, ``used`` and ``reset_us``."""
+    """What a lane draws on. A pace has ``interval_us``; a daily cap ``cap``, ``used`` and ``reset_us``; a gate neither.
+
+    ``speed``: the share of its rate that a pace may use now, which ``interval_us`` has in it; ``slowed_by``: why.
+    """
 
     name: str
     interval_us: int | None = None
@@ -40,6 +44,8 @@ class Bucket:
     reset_us: int = 0
     held_until_us: int = 0
     why: str = ""
+    speed: float = 1.0
+    slowed_by: str = ""
 
     @property
     def meaning(self) -> str:
@@ -52,8 +58,10 @@ class Bucket:
             return start
         if self.interval_us is not None:
             return start + units * self.interval_us
-        left = max(0, (self.cap or 0) - self.used)
-        if units <= left or not self.cap:
+        if self.cap is None:
+            return start
+        left = max(0, self.cap - self.used)
+        if units <= left:
             return start
         return max(start, self.reset_us) + (math.ceil((units - left) / self.cap) - 1) * DAY_US
 
@@ -81,7 +89,7 @@ def explain(lane: LaneView, buckets: Sequence[Bucket], backlogs: Mapping[str, in
     # Of an idle lane, the one that would rule the next message.
     ends = {b.name: b.done_us(max(1, waiting if b is own else backlogs.get(b.name, waiting)), now_us) for b in buckets}
     rules = max(buckets, key=lambda b: (ends[b.name], b is own))
-    stands = lane.state in ("paused", "gone")
+    stands = lane.state in ("paused", "drained", "gone")
     done_us = now_us if not waiting else None if stands else ends[rules.name]
     return Explanation(
         lane=lane, buckets=tuple(buckets), rules=rules, done_us=done_us, words=_words(lane, rules, now_us)
@@ -91,12 +99,16 @@ def explain(lane: LaneView, buckets: Sequence[Bucket], backlogs: Mapping[str, in
 def _words(lane: LaneView, rules: Bucket, now_us: int) -> str:
     if lane.state == "paused":
         return f"paused ({lane.reason}): nothing leaves until it is resumed"
+    if lane.state == "drained":
+        return f"drained ({lane.reason}): nothing that was there before is left, and later messages wait until it is resumed"
     if lane.state == "gone":
         return "its sender is not configured any more: nothing leaves, and validity ends what waits"
     if rules.held_until_us > now_us:
         return f"{rules.meaning} ({rules.name}) rests: {rules.why or 'held'}"
     if rules.cap is not None:
         return f"{rules.meaning} ({rules.name}): {rules.used:,} of {rules.cap:,} used"
+    if rules.speed < 1:
+        return f"{rules.meaning} ({rules.name}), slowed to {rules.speed:.0%} of it: {rules.slowed_by or 'too fast'}"
     return f"{rules.meaning} ({rules.name})"
 
 
@@ -115,32 +127,35 @@ def read_explanations(ledger: Ledger, sender: str) -> list[Explanation]:
         for bucket in draws[view.name]:
             backlogs[bucket] = backlogs.get(bucket, 0) + sum(view.backlog.values())
     mine = [view for view in views if view.sender == sender]
-    buckets = _read_buckets(ledger, {b for view in mine for b in draws[view.name]})
     now_us = seconds * 1_000_000 + micros
+    buckets = _read_buckets(ledger, {b for view in mine for b in draws[view.name]}, now_us)
     return [explain(view, [buckets[b] for b in draws[view.name]], backlogs, now_us=now_us) for view in mine]
 
 
-def _read_buckets(ledger: Ledger, names: set[str]) -> dict[str, Bucket]:
+def _read_buckets(ledger: Ledger, names: set[str], now_us: int) -> dict[str, Bucket]:
     redis: Any = ledger.redis
     ordered = sorted(names)
     with redis.pipeline(transaction=False) as pipe:
         for name in ordered:
             pipe.hgetall(ledger.key(f"b:{name}"))
         rows = pipe.execute()
-    return {name: _bucket(name, row) for name, row in zip(ordered, rows, strict=True)}
+    return {name: _bucket(name, row, now_us) for name, row in zip(ordered, rows, strict=True)}
 
 
-def _bucket(name: str, row: Mapping[bytes, bytes]) -> Bucket:
+def _bucket(name: str, row: Mapping[bytes, bytes], now_us: int) -> Bucket:
     def number(field: bytes) -> int:
         return int(float(row.get(field, b"0")))
 
-    pace = b"cap" not in row
+    hold, probe = number(b"hold"), number(b"probe")
+    share = speed(row.get(b"sp", b"").decode(), now_us)
     return Bucket(
         name=name,
-        interval_us=number(b"t") if pace else None,
-        cap=None if pace else number(b"cap"),
+        interval_us=math.ceil(number(b"t") / share) if b"t" in row else None,
+        cap=number(b"cap") if b"cap" in row else None,
         used=number(b"used"),
         reset_us=number(b"reset"),
-        held_until_us=number(b"hold"),
-        why=row.get(b"why", b"").decode(errors="replace"),
+        held_until_us=max(hold, probe) if max(hold, probe) > now_us else 0,
+        why=SILENCE if probe > hold else row.get(b"why", b"").decode(errors="replace"),
+        speed=share,
+        slowed_by=row.get(b"spw", b"").decode(errors="replace"),
     )

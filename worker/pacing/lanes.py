@@ -5,14 +5,19 @@ Reads only; ``calls.lane`` changes them. For people: API, command line, and the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from producers.ledger.ledger import Ledger
 from producers.ledger.states import CLASSES
+from worker.pacing.rates import speed
 
-State = Literal["open", "held", "paused", "gone"]
+State = Literal["open", "held", "slowed", "paused", "draining", "drained", "gone"]
+
+
+SILENCE = "no_clear_answer"  # single requests probe until one is answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +25,14 @@ class LaneView:
     """One lane.
 
     Attributes:
-        state: ``paused`` by a person; ``held`` until ``held_until_us`` (a limit of the provider, a cap of the day);
-            ``gone``: its sender is no longer configured, so nothing leaves.
-        reason: Why it is paused or held, else None.
+        state: ``paused`` by a person; ``draining`` by a person: what was submitted before leaves, later messages wait, and
+            ``drained`` once none of the former waits; ``held`` until ``held_until_us`` (a limit of the provider, a cap of the
+            day); ``slowed``: the provider said repeatedly that we are too fast; ``gone``: its sender is no longer
+            configured, so nothing leaves.
+        reason: Why it is paused, drained, held or slowed, else None.
         backlog: Messages by class: urgent, normal, bulk.
-        interval_us: Between two units at its own rate.
+        interval_us: Between two units at its own rate, as it is now.
+        speed: The share that it may use now of the rate of ``slowest``, the most slowed-down bucket that it draws on; 1: none.
         free_at_us: When its own bucket has the next slot; in the past if it is idle.
     """
 
@@ -35,6 +43,8 @@ class LaneView:
     held_until_us: int | None
     backlog: dict[str, int]
     interval_us: int
+    speed: float
+    slowest: str
     overridden: bool
     free_at_us: int
     scopes: tuple[str, ...]
@@ -68,7 +78,19 @@ def read_lanes(ledger: Ledger, names: Sequence[str] | None = None) -> list[LaneV
         if replies[4 * i].get(b"bk")
     ]
     buckets = _read_buckets(ledger, {bucket for _, lane, _ in found for bucket in lane["bk"].split()})
-    return [_view(name, lane, counts, buckets, now_us) for name, lane, counts in found]
+    leaving = _still_leaving(ledger, {name: lane for name, lane, _ in found if "dr" in lane})
+    return [_view(name, {**lane, **leaving.get(name, {})}, counts, buckets, now_us) for name, lane, counts in found]
+
+
+def _still_leaving(ledger: Ledger, drained: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Of lanes that are drained: how many wait that were there before, as a field "leaving"."""
+    with ledger.redis.pipeline(transaction=False) as pipe:
+        for name, lane in drained.items():
+            for klass in CLASSES.values():
+                pipe.zcount(ledger.key(f"q:{name}:{klass}"), "-inf", lane[f"d{klass}"])
+        counts = pipe.execute() if drained else []
+    each = len(CLASSES)
+    return {name: {"leaving": str(sum(counts[each * i : each * (i + 1)]))} for i, name in enumerate(drained)}
 
 
 def _texts(flat: dict[bytes, bytes]) -> dict[str, str]:
@@ -91,25 +113,34 @@ def _read_buckets(ledger: Ledger, names: set[str]) -> dict[str, dict[str, Any]]:
 def _view(
     name: str, lane: dict[str, str], counts: Sequence[int], buckets: dict[str, dict[str, Any]], now_us: int
 ) -> LaneView:
-    own = buckets[lane["bk"].split()[0]]
-    held_until_us, held_by = max(
-        (_rest_until_us(buckets[bucket], now_us) for bucket in lane["bk"].split()), key=lambda rest: rest[0]
-    )
+    draws = [buckets[bucket] for bucket in lane["bk"].split()]
+    own = draws[0]
+    held_until_us, held_by = max((_rest_until_us(bucket, now_us) for bucket in draws), key=lambda rest: rest[0])
+    speeds = {name: speed(buckets[name].get("sp", ""), now_us) for name in lane["bk"].split()}
+    slowest = min(speeds, key=speeds.__getitem__)
     state: State = "open"
     if lane.get("ok") != "1":
         state = "gone"
     elif "ps" in lane:
         state = "paused"
+    elif "leaving" in lane:
+        state = "drained" if lane["leaving"] == "0" else "draining"
     elif held_until_us > now_us:
         state = "held"
+    elif speeds[slowest] < 1:
+        state = "slowed"
+    drained_by = lane.get("drw")
+    reasons = {"paused": lane.get("ps"), "draining": drained_by, "drained": drained_by, "held": held_by}
     return LaneView(
         name=name,
         sender=lane.get("sd", name),
         state=state,
-        reason={"paused": lane.get("ps"), "held": held_by}.get(state),
+        reason={**reasons, "slowed": buckets[slowest].get("spw")}.get(state),
         held_until_us=held_until_us if held_until_us > now_us else None,
         backlog=dict(zip(CLASSES, counts, strict=True)),
-        interval_us=int(float(own.get("t", 0))),
+        interval_us=math.ceil(int(float(own.get("t", 0))) / next(iter(speeds.values()))),
+        speed=speeds[slowest],
+        slowest=slowest,
         overridden=bool(own["overridden"]),
         free_at_us=int(float(own.get("tat", 0))),
         scopes=tuple(lane.get("scp", "").split()),
@@ -119,6 +150,8 @@ def _view(
 def _rest_until_us(bucket: dict[str, Any], now_us: int) -> tuple[int, str]:
     """Until when a bucket lets nothing through, and why; a slot that merely comes later is no rest."""
     hold = int(float(bucket.get("hold", 0)))
+    if (probe := int(float(bucket.get("probe", 0)))) > max(hold, now_us):
+        return probe, SILENCE
     if "cap" in bucket:
         reset = int(float(bucket.get("reset", 0)))
         if int(float(bucket.get("used", 0))) >= int(float(bucket["cap"])) and reset > max(hold, now_us):

@@ -11,7 +11,7 @@ TOLERANCE_MIN_US = 10_000  # a busy host wakes a thread that late on a normal da
 TOLERANCE_MAX_US = 1_000_000  # a slow sender's slot is not worth waiting longer for: the next one comes
 CONFIGURED: Final = "configured"  # in place of a rate set at run time: what notify.toml says
 
-__all__ = ["MICROSECONDS", "Rate", "interval_us", "parse_rate", "rate_per_s", "run_time_rate", "tolerance_us"]
+__all__ = ["MICROSECONDS", "Rate", "interval_us", "parse_rate", "rate_per_s", "run_time_rate", "speed", "tolerance_us"]
 
 
 def interval_us(rate: Rate) -> int:
@@ -40,3 +40,14 @@ def tolerance_us(interval: int) -> int:
 def rate_per_s(interval: int) -> float:
     """Units a second at this interval."""
     return 1_000_000 / interval
+
+
+def speed(slowed: str, now_us: int) -> float:
+    """The share of its rate that a bucket may use now, by its field "sp" ("" or "<millionths>:<since us>").
+
+    The provider slowed it down; it grows back by a tenth of the rate each minute. The scripts reckon alike.
+    """
+    if not slowed:
+        return 1.0
+    millionths, since_us = slowed.split(":")
+    return min(1.0, int(millionths) / 1e6 + 0.1 * max(0, (now_us - int(since_us)) // 60_000_000))

@@ -84,7 +84,9 @@ class Carrier:
             return
         event = self._event("message.sent", message, message.payload(), odd=any(s.is_odd for s in scripts))
         copies = self._copies(any(s.is_duplicated for s in scripts))
-        if is_reordered:
+        if self._faults.hits("lose_first_receipts", self._chance):
+            self._counts["lost"] += 1
+        elif is_reordered:
             self._later(last_s + _STEP_S, self._emit, message, event, copies)
         else:
             self._emit(message, event, copies)

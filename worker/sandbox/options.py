@@ -17,6 +17,7 @@ SHARES = (
     "429",
     "hang_20s",
     "lose_receipts",
+    "lose_first_receipts",
     "duplicate_receipts",
     "reorder_receipts",
 )

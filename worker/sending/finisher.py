@@ -19,6 +19,7 @@ import structlog
 from redis.exceptions import DataError, RedisError, ResponseError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Finish
 from producers.ledger.ledger import AsyncLedger
@@ -27,6 +28,8 @@ from worker.sending.failover import Failover
 BATCH = 50
 GATHER_S = 0.015  # how long a result waits for others
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
+
+DOUBLED = "Telnyx has two ids for one message, so the person got it twice: see its timeline for the answer that was lost"
 
 log = structlog.get_logger(__name__)
 
@@ -83,9 +86,13 @@ class Finisher:
             before_sleep=_say,
             reraise=True,
         )
+        reach("finish.before")
         answers: list[str] = await policy(self._once, process, results)
+        reach("finish.after")
         for result, word in zip(results, answers, strict=True):
-            if word not in ("ok", "applied", "known"):
+            if word == "duplicate":
+                log.error("message_doubled", message_id=result.message, remedy=DOUBLED)
+            elif word not in ("ok", "applied", "known"):
                 log.info("result_late", message_id=result.message, outcome=result.outcome, answer=word)
 
     async def _once(self, process: str, results: list[Finish]) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from producers.fault_points import reach
 from producers.ledger.calls import Finish, Taken
 from producers.masking import mask
 from worker.sending.slots import DueSlot, LaneSpec
@@ -29,6 +30,7 @@ from worker.telnyx.outcomes import Outcome
 
 POISON_TRIES, POISON_DELAY_S = 3, 1.0
 MISSED_SAID_EACH_S = 5.0
+LATE, LATE_TRIES = "late", 3
 _REMEMBERED = 1000
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ log = structlog.get_logger(__name__)
 class Sending(Protocol):
     """What makes the request: the gateway, or a stand-in."""
 
-    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome: ...
+    async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome: ...
 
 
 class Sender:
@@ -67,6 +69,7 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streak = 0
         self._failed: OrderedDict[str, int] = OrderedDict()
+        self._late: OrderedDict[str, int] = OrderedDict()
         self._missed: Counter[tuple[str, str]] = Counter()
         self._say_missed_s = 0.0
 
@@ -97,14 +100,17 @@ class Sender:
                 result = request
                 return
             await _until(due.at_s)
+            reach("request.before")
             late_s = time.monotonic() - due.at_s
-            if late_s > self._lanes[due.slot.lane].tolerance_s:
-                result, missed = not_sent(taken, "late"), True
+            if late_s * 1e6 > taken.tolerance_us:
+                result, missed = not_sent(taken, LATE), True
                 self._note_missed(due, "stalled")
                 return
             due.hand.posted()
             result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
             result = await self._request(taken, request, due)
+            missed = result.outcome == "not_sent" and result.why == LATE
+            reach("answer.after")
         finally:
             self._record(process, result)
             due.hand.give_back(missed=missed)
@@ -139,14 +145,30 @@ class Sender:
     async def _request(self, taken: Taken, request: Request, due: DueSlot) -> Finish:
         started_s = time.monotonic()
         try:
-            outcome = await self._gateway.send(request, is_resend=taken.may_be_out)
+            outcome = await self._gateway.send(
+                request, is_resend=taken.may_be_out, deadline_s=self._deadline_s(taken, due)
+            )
         except Exception:
             log.error("request_failed", message_id=taken.message, exc_info=True)
             outcome = Outcome(kind="uncertain", reason="internal")
+        reach("answer.before")
+        if outcome.kind == "not_sent" and outcome.reason == LATE:
+            self._late[taken.message] = self._late.pop(taken.message, 0) + 1
+            return not_sent(taken, LATE)
+        self._late.pop(taken.message, None)
         self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
         took_ms = round((time.monotonic() - started_s) * 1000)
         self._say(taken, due, outcome, took_ms)
         return to_finish(taken, outcome, streak=self._streak, rng=self._rng)
+
+    def _deadline_s(self, taken: Taken, due: DueSlot) -> float | None:
+        """Until when it may leave. A message that came too late for want of a connection finds one next time, as a rule;
+        where each request needs a new one, waiting for that must end."""
+        while len(self._late) > _REMEMBERED:
+            self._late.popitem(last=False)
+        if self._late.get(taken.message, 0) >= LATE_TRIES:
+            return None
+        return due.at_s + taken.tolerance_us / 1e6
 
     def _say(self, taken: Taken, due: DueSlot, outcome: Outcome, took_ms: int) -> None:
         write = log.error if outcome.alert else log.info

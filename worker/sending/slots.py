@@ -29,20 +29,17 @@ class DueSlot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneSpec:
-    """What messages of a lane are sent as. ``tolerance_s``: a request that leaves later than its slot by more is none."""
+    """What messages of a lane are sent as."""
 
     sender: SenderSpec
     builder: str
-    tolerance_s: float
 
 
 def lane_specs(config: Config, publication: Mapping[str, Any], public_url: str | None) -> dict[str, LaneSpec]:
     """The lanes of this configuration, by name (``<sender>``, ``<sender>.mms``)."""
-    buckets = publication["buckets"]
     specs: dict[str, LaneSpec] = {}
     for lane, row in publication["lanes"].items():
         sender = config.senders[row["sender"]]
         spec = SenderSpec(row["sender"], sender.channel, sender.from_, sender.messaging_profile_id)
-        tolerance_us = buckets[row["buckets"][0]]["tol_us"]
-        specs[lane] = LaneSpec(spec, builder_version(spec, public_url), tolerance_us / 1e6)
+        specs[lane] = LaneSpec(spec, builder_version(spec, public_url))
     return specs

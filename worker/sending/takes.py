@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from redis.exceptions import RedisError
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Missed, Taken, Takes
 from producers.ledger.ledger import AsyncLedger
@@ -103,7 +104,9 @@ class TakeSchedule:
                 self._on_missed(due, "rest")
             return
         process = self._process()
+        reach("take.before")
         takes, is_safe = await self._until_answered(process, batch)
+        reach("take.after")
         if takes is None or takes.lapsed:
             if takes is not None:
                 self._on_lapsed(process)

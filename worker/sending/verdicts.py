@@ -14,7 +14,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from producers.ledger.calls import Finish, Taken
+from producers.ledger.calls import Finish, RestScope, Taken
+from worker.telnyx.errors import Scope
 from worker.telnyx.facts import rank_of
 from worker.telnyx.outcomes import Outcome
 
@@ -48,22 +49,25 @@ def to_finish(taken: Taken, outcome: Outcome, *, streak: int = 0, rng: random.Ra
     if kind in ("uncertain", "not_sent"):
         delay_s = _connect_delay_s(streak, rng) if kind == "not_sent" else 0.0
         hold_s = STREAK_HOLD_S if streak >= STREAK else 0.0
-        return _finish(taken, outcome, delay_s=delay_s, hold_s=hold_s, account=True)
+        return _finish(taken, outcome, delay_s=delay_s, hold_s=hold_s, scope="account", silence=True)
     if kind == "retry":
         delay_s = _retry_delay_s(taken.attempt, outcome.retry_after_s, rng)
-        return _finish(taken, outcome, delay_s=delay_s, hold_s=outcome.hold_s or 0.0, uses_a_try=True)
+        hold_s = outcome.hold_s or 0.0
+        return _finish(
+            taken, outcome, delay_s=delay_s, hold_s=hold_s, scope=_rests(outcome.scope, "sender"), uses_a_try=True
+        )
     if kind == "slow_down":
         default_s = QUEUE_FULL_S if outcome.code == "40318" else SLOW_DOWN_S
         hold_s = outcome.hold_s or outcome.retry_after_s or default_s
         # Without a code that names a number, 429 is the account's limit.
-        account = outcome.scope == "account" or (outcome.scope == "" and outcome.code != "40318")
-        return _finish(taken, outcome, hold_s=hold_s, account=account)
+        scope: RestScope = "sender" if outcome.code == "40318" else "account"
+        return _finish(taken, outcome, hold_s=hold_s, scope=_rests(outcome.scope, scope), feedback=True)
     if kind == "configuration":
         wait_s = outcome.hold_s or CONFIGURATION_S
         if outcome.scope == "recipient":  # one foreign number must not stop its sender for everybody
             return _finish(taken, outcome, delay_s=wait_s, uses_a_try=True)
         # It waits as long as its sender rests, and then behind the others: were it this message after all, they go on.
-        return _finish(taken, outcome, delay_s=wait_s, hold_s=wait_s, account=outcome.scope == "account")
+        return _finish(taken, outcome, delay_s=wait_s, hold_s=wait_s, scope=_rests(outcome.scope, "sender"))
     return _finish(taken, outcome, delay_s=CONFLICT_S if kind == "conflict" else 0.0)
 
 
@@ -101,6 +105,7 @@ def _accepted(taken: Taken, outcome: Outcome) -> Finish:
         from_number=outcome.from_number,
         parts=outcome.parts,
         hold_us=round(min(wait_s, PROVIDER_QUEUE_S) * US) if wait_s > 1 else 0,
+        feedback=wait_s > 1,
     )
 
 
@@ -110,7 +115,9 @@ def _finish(
     *,
     delay_s: float = 0.0,
     hold_s: float = 0.0,
-    account: bool = False,
+    scope: RestScope = "sender",
+    feedback: bool = False,
+    silence: bool = False,
     uses_a_try: bool = False,
 ) -> Finish:
     return Finish(
@@ -123,8 +130,15 @@ def _finish(
         delay_us=round(delay_s * US),
         uses_a_try=uses_a_try,
         hold_us=round(hold_s * US),
-        bucket="account" if account else "own",
+        scope=scope,
+        feedback=feedback,
+        silence=silence,
     )
+
+
+def _rests(scope: Scope, otherwise: RestScope) -> RestScope:
+    """What rests: never a recipient, and where the answer names nothing, ``otherwise``."""
+    return otherwise if scope == "" or scope == "recipient" else scope  # noqa: PLR1714 - a type checker reads this one
 
 
 def _retry_delay_s(attempt: int, retry_after_s: float | None, rng: random.Random) -> float:

@@ -167,9 +167,10 @@ def _unknown(phase: str, code: str, title: str, status: int | None) -> Verdict:
         return Verdict(Class.PERMANENT, code, title, note="unknown_code")
     if status is None or status >= 500 or status == 408 or status < 300:
         return Verdict(Class.INDETERMINATE, code, title, note="unknown_code")
-    # 401 and 402 can only be about the account, whatever the body says; 403 and redirects too if nothing in it names
-    # the message. Called permanent, each would throw away a whole backlog over one wrong setting.
-    if status in {401, 402} or (not code and (status == 403 or status < 400)):
+    # 401, 402 and 407 can only be about the account or a proxy, whatever the body says; 403, 404, 405 and redirects too if
+    # nothing in it names the message: a wrong TELNYX_BASE_URL answers so. Called permanent, each would throw away a whole
+    # backlog over one wrong setting.
+    if status in {401, 402, 407} or (not code and (status in {403, 404, 405} or status < 400)):
         hold_s = CONFIGURATION_HOLD_S
         return Verdict(Class.CONFIGURATION, code, title, hold_s, alert=True, note="unknown_code", scope="account")
     return Verdict(Class.PERMANENT, code, title, alert=True, note="unknown_code")

@@ -6,6 +6,7 @@ two texts. Invariants, each with a test named after it:
 - A send makes at most one request. Redirects are not followed either.
 - Whether a byte can have left is known from the connection itself, not from the type of an exception: the transport
   reports a connection that was cut after the request as a connect timeout.
+- A request whose connection came to be after its deadline does not leave; the connection is kept for the next one.
 - A cancelled send is no verdict: CancelledError passes through, and its caller must call it uncertain.
 """
 
@@ -19,9 +20,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from producers import fault_points
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
 from worker.telnyx.outcomes import (
     NotFound,
@@ -64,6 +67,8 @@ class _Flight:
 
     connected: bool = False
     queued: bool = False
+    deadline_s: float | None = None  # monotonic: without a connection by then, it must not leave any more
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +139,18 @@ class Gateway:
         await self._client.close()
         await self._session.close()
 
-    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome:
+    async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome:
         """Make the one request of a message and judge what came back.
 
         Args:
             request: As ``builder.build`` made it.
             is_resend: The same request left before, and no verdict came back.
+            deadline_s: By the monotonic clock: when connecting took longer, the request is ``not_sent`` as ``late``.
 
         Raises:
             asyncio.CancelledError: The request may have left: the caller must treat it as uncertain.
         """
-        flight = _Flight()
+        flight = _Flight(deadline_s=deadline_s)
         try:
             answer = await self._call(request.method_name, flight, idempotency_key=request.key, **request.kwargs)
         except Exception as exc:  # noqa: BLE001 - every failure must become a verdict; only cancellation passes
@@ -220,7 +226,7 @@ def _session(connections: int) -> aiohttp.ClientSession:
     import aiohttp
     import httpx
 
-    connector = aiohttp.TCPConnector(
+    connector = _connector_class()(
         limit=connections, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, ssl=httpx.create_ssl_context()
     )
     trace = aiohttp.TraceConfig()
@@ -228,12 +234,34 @@ def _session(connections: int) -> aiohttp.ClientSession:
     trace.on_connection_reuseconn.append(_note_connected)
     trace.on_connection_queued_start.append(_note_queued)
     trace.on_connection_queued_end.append(_note_unqueued)
+    if fault_points.IS_ARMED:
+        trace.on_request_chunk_sent.append(_note_written)
     return aiohttp.ClientSession(
         connector=connector,
         trace_configs=[trace],
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
     )
+
+
+@cache
+def _connector_class() -> type[aiohttp.TCPConnector]:
+    import aiohttp
+
+    class Punctual(aiohttp.TCPConnector):
+        """Gives no connection to a request that it comes too late for: between the last look at the clock and the bytes
+        there may be seconds of DNS, TCP and TLS."""
+
+        async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+            connection = await super().connect(*args, **kwargs)
+            flight = _flight.get()
+            if flight is None or flight.deadline_s is None or time.monotonic() <= flight.deadline_s:
+                return connection
+            connection.release()
+            flight.connected, flight.late = False, True
+            raise aiohttp.ClientConnectionError("connected after the deadline")
+
+    return Punctual
 
 
 def _transport(session: aiohttp.ClientSession) -> httpx.AsyncBaseTransport:
@@ -257,10 +285,17 @@ async def _note_unqueued(_session: aiohttp.ClientSession, _context: SimpleNamesp
         flight.queued = False
 
 
+async def _note_written(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    # aiohttp says so just before it writes; a little later the bytes are on their way
+    asyncio.get_running_loop().call_later(0.005, fault_points.reach, "request.after")
+
+
 def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
     """A request without an answer. Without a connection nothing left; with one, anything may have."""
     from telnyx import APIConnectionError
 
+    if flight.late:
+        return not_sent("late")
     if flight.connected:
         return uncertain(_broken_reason(exc))
     if isinstance(exc, APIConnectionError | TimeoutError):

@@ -20,6 +20,7 @@ import structlog
 from redis.exceptions import RedisError
 from uuid_utils import uuid7
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.scripts import Call
 from producers.pointers import RECEIPTS, PointerMessage, pointer
@@ -105,6 +106,7 @@ class Hearing:
     async def _keep_batch(self, receipts: list[bytes], kept: asyncio.Future[None]) -> None:
         batch = uuid7().hex
         body = json.dumps([receipt.decode() for receipt in receipts], separators=(",", ":")).encode()
+        reach("hear.before")
         try:
             await self._run(calls.hear(batch, body))
         except (RedisError, OSError, TimeoutError) as error:
@@ -113,6 +115,7 @@ class Hearing:
             kept.exception()  # callers may have left, and then nobody else looks at it
             log.warning("receipts_not_kept", receipts=len(receipts), error=type(error).__name__)
             return
+        reach("hear.after")
         kept.set_result(None)
         self._unpointed.append(batch)
         if self._pointing is None or self._pointing.done():
@@ -124,7 +127,9 @@ class Hearing:
             await asyncio.sleep(self._point_every_s)
             batches = self._unpointed[:POINTERS_A_TRIP]
             del self._unpointed[: len(batches)]
+            reach("bell.before")
             try:
                 await self._push([pointer(RECEIPTS, "reconcile", batch) for batch in batches])
+                reach("bell.after")
             except (RedisError, OSError) as error:  # the ledger's timer points again
                 log.warning("pointers_lost", batches=len(batches), error=type(error).__name__)

@@ -51,9 +51,7 @@ async def show(request: Request, _caller: Operator) -> Response:
     openapi_extra=body_schema("PauseRequest", required=False),
 )
 async def pause(request: Request, caller: Operator, sender: SenderName) -> Response:
-    raw = await read_body(request)
-    asked = _read(PauseRequest, raw) if raw.strip() else PauseRequest(reason=f"operator ({caller.name})")
-    return await _change(request, sender, "pause", asked.reason)
+    return await _change(request, sender, "pause", await _reason(request, caller))
 
 
 @router.post(
@@ -68,12 +66,13 @@ async def resume(request: Request, _caller: Operator, sender: SenderName) -> Res
 
 @router.post(
     "/{sender}/drain",
-    summary="Not in this version",
-    response_class=Response,
-    responses={**problems(501), 200: {"description": "Never, in this version."}},
+    summary="Let what was submitted until now leave, and later messages wait until resumed",
+    response_model=LanesAnswer,
+    responses=problems(400, 404, 413, 422),
+    openapi_extra=body_schema("PauseRequest", required=False),
 )
-async def drain(_request: Request, _caller: Operator, sender: SenderName) -> Response:
-    raise Problem(501, "not_implemented", f"draining is not in this version: pause {sender[:40]} instead")
+async def drain(request: Request, caller: Operator, sender: SenderName) -> Response:
+    return await _change(request, sender, "drain", await _reason(request, caller))
 
 
 @router.put(
@@ -91,6 +90,11 @@ async def set_rate(request: Request, _caller: Operator, sender: SenderName) -> R
         remedy = str((wrong.context or {}).get("remedy") or 'write "20/s", "60/min" or "500/h"')
         raise invalid(FieldError("rate", ascii(asked.rate[:40]), remedy)) from None
     return await _change(request, sender, "rate", interval)
+
+
+async def _reason(request: Request, caller: ApiKey) -> str:
+    raw = await read_body(request)
+    return _read(PauseRequest, raw).reason if raw.strip() else f"operator ({caller.name})"
 
 
 async def _change(request: Request, sender: str, what: Any, value: str | int = "") -> Response:

@@ -137,10 +137,13 @@ class Lane(Answer):
     name: str
     sender: str
     channel: str | None
-    state: Literal["open", "held", "paused", "gone"]
+    state: Literal["open", "held", "slowed", "paused", "draining", "drained", "gone"]
     reason: str | None
     held_until: AwareDatetime | None
     rate_per_s: float | None
+    speed: float = Field(
+        description="Below 1 after Telnyx found us too fast: the share of a limit that may be used; `reason` says which."
+    )
     overridden: bool = Field(description="The rate was set at run time and outlives deploys.")
     backlog: dict[Literal["urgent", "normal", "bulk"], int]
 
@@ -152,7 +155,7 @@ class LanesAnswer(Answer):
 
 
 class PauseRequest(BaseModel):
-    """Why a lane is paused: people see it."""
+    """Why a lane is paused or drained: people see it."""
 
     model_config = ConfigDict(extra="forbid")
 

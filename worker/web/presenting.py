@@ -8,7 +8,8 @@ from typing import Any
 
 from producers.ledger.reading import MessageView, NotificationView
 from worker.compliance.opt_outs import OptOut
-from worker.pacing.lanes import LaneView
+from worker.pacing.explain import KINDS
+from worker.pacing.lanes import SILENCE, LaneView
 from worker.pacing.rates import rate_per_s
 from worker.settings import Config, Sender
 from worker.telnyx.error_table import META_CODES
@@ -99,9 +100,16 @@ def opt_out(number: str, scope: str, held: OptOut) -> dict[str, Any]:
 
 def hold_reason(reason: str | None) -> str | None:
     """Why a lane or bucket rests. A hold is kept under the provider's code, which says little to whoever is on call."""
+    if reason == SILENCE:
+        return "no_clear_answer: Telnyx does not answer clearly; single requests probe until it does"
     if reason is None or not (reason.isascii() and reason.isdigit() and len(reason) >= 5):
         return reason
     return f"{reason}: {describe(reason, 'send')}"
+
+
+def _reason(view: LaneView) -> str | None:
+    said = hold_reason(view.reason)
+    return f"{KINDS[view.slowest[0]]} at {view.speed:.0%}: {said}" if view.state == "slowed" else said
 
 
 def lane(view: LaneView, sender: Sender | None) -> dict[str, Any]:
@@ -110,9 +118,10 @@ def lane(view: LaneView, sender: Sender | None) -> dict[str, Any]:
         "sender": view.sender,
         "channel": None if sender is None else sender.channel,
         "state": view.state,
-        "reason": hold_reason(view.reason),
+        "reason": _reason(view),
         "held_until": None if view.held_until_us is None else rfc3339(view.held_until_us),
         "rate_per_s": round(rate_per_s(view.interval_us), 6) if view.interval_us > 0 else None,
+        "speed": round(view.speed, 3),
         "overridden": view.overridden,
         "backlog": view.backlog,
     }

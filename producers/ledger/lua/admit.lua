@@ -69,9 +69,9 @@ local function place_safely(mid, rec, item, fields)
 end
 
 -- What enters a lane together has one flow, and costs each lane a few commands.
-local function put_waiting(class, flow)
+local function put_waiting(class, flow, submitted)
   for lane, mids in pairs(waiting) do
-    put_all(lane, class, flow, mids)
+    put_all(lane, class, flow, mids, submitted)
     arm(lane, class)
   end
 end
@@ -87,7 +87,7 @@ if cursor == '' then
     for i = 1, #fields, 2 do rec[fields[i]] = fields[i + 1] end
   end
   place_safely(mid, rec, item, fields)
-  put_waiting(tonumber(rec.k), flow_of(mid, rec))
+  put_waiting(tonumber(rec.k), rec.jt, tonumber(rec.at))
   call('ZREM', P .. 'timers', 'n' .. id)
   return { 'done', queued, ended }
 end
@@ -120,7 +120,7 @@ for i = 4, #ARGV do
   end
   place_safely(mid, rec, item, fields)
 end
-put_waiting(tonumber(n.k), id)
+put_waiting(tonumber(n.k), id, tonumber(n.at))
 settle_counts()
 if tonumber(following) >= tonumber(n.nch) then
   call('ZREM', P .. 'timers', 'n' .. id)

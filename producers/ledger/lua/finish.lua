@@ -1,8 +1,10 @@
 -- Record how requests went. Facts (an id from the provider) count from anyone; verdicts only from the holder of the token.
--- needs: base lanes opt_outs states facts
+-- needs: base lanes buckets feedback opt_outs states facts
 -- ARGV: process, then a JSON object for each request:
 --   {m, k = token, o = outcome, pid, st, raw, to, from, parts,   accepted: a fact
---    code, title, why, delay = us, count = does it use up a try, hold = us, bucket = "own" | "account"}
+--    code, title, why, delay = us, count = does it use up a try,
+--    hold = us, scope = what rests so long: sender, campaign, brand, profile, account,
+--    feedback = we were too fast: a repetition halves the rate;  silence = nothing clear comes back: then probe}
 --   outcomes: accepted, rejected, opted_out, retry, slow_down, configuration, not_sent, conflict, uncertain
 -- Returns one word for each: "ok", "stale" (the token is void, and this was no fact), "gone" (no such record), "poison" (it broke
 --   the script and was put aside; its neighbours went on), or what a fact did; then gen, the number of this call.
@@ -20,12 +22,30 @@ local function of_lane(rec)
   return lanes[rec.ln]
 end
 
--- Hold the sender's own bucket, or the most shared one that its lane draws on.
+-- A clear answer came back for this lane.
+local function hear_of(lane)
+  if not lane.answered then answered(lane.buckets) end
+  lane.answered = true
+end
+
+-- When the message was taken, from its timeline: to the millisecond.
+local function taken_at(rec)
+  local ms = string.match(rec.tl or '', '.*S([0-9a-z]+)')
+  return ms and num(rec.at, NOW) + tonumber(ms, 36) * 1000 or 0
+end
+
+-- Rest what the result says must rest.
 local function hold_back(rec, r, why)
   if num(r.hold, 0) <= 0 then return end
   local names = of_lane(rec).buckets
-  local name = r.bucket == 'account' and names[#names] or names[1]
-  if name then hold(name, NOW + r.hold, why) end
+  if #names == 0 then return end
+  if r.silence then
+    probe(names, NOW + r.hold)
+  elseif r.feedback then
+    slow_down(names, r.scope, NOW + r.hold, why, r.taken)
+  else
+    hold(bucket_of(names, r.scope), NOW + r.hold, why)
+  end
 end
 
 local function again(mid, rec, r, more, front)
@@ -34,7 +54,7 @@ local function again(mid, rec, r, more, front)
   if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', more) end
   local delay = num(r.delay, 0)
   if delay > 0 then return move(mid, rec, 'W', r.why, NOW + delay, more) end
-  put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid, front)
+  put(rec, mid, front)
   lane_changed[rec.ln] = math.min(lane_changed[rec.ln] or 9, tonumber(rec.k))
   return move(mid, rec, 'Q', r.why, nil, more)
 end
@@ -43,6 +63,11 @@ local function settle_verdict(mid, rec, r)
   local o = r.o
   local more = {}
   if r.code then more = add_error(rec, 's', r.code, r.title) end
+  -- The verdict of the only request that was ever made came after its process was given up: so nothing is out.
+  if rec.mb and num(rec.an, 0) <= 1 and o ~= 'uncertain' and o ~= 'conflict' then
+    rec.mb = nil
+    call('HDEL', mkey(mid), 'mb')
+  end
   hold_back(rec, r, r.why or '')
   if o == 'rejected' then
     finish_as(mid, rec, 'R', r.why, more)
@@ -78,6 +103,8 @@ local function record_result(r)
   local mid = r.m
   local rec = record(mid)
   local word
+  r.taken = taken_at(rec)
+  if rec.ln and r.o ~= 'uncertain' and r.o ~= 'not_sent' then hear_of(of_lane(rec)) end
   if not rec.s then
     word = 'gone'
   elseif r.o == 'accepted' then

@@ -19,15 +19,15 @@ local function waiters(b)
   return b.waiters
 end
 
--- Where the lane goes from here; `was` is where it was. One that is served stays in `due` meanwhile, and gets another score.
-local function place(lane, at, score, was)
+-- Where the lane goes from here, with something of `class`; `was` is where it was. One that is served stays in `due`
+-- meanwhile, and gets another score.
+local function place(lane, at, score, was, class)
   if at ~= was then call('HSET', P .. 'lane:' .. lane, 'at', at) end
   if at == 'due' then
     call('ZADD', P .. 'due', int(score), 'l:' .. lane)
   else
     if was == 'due' then call('ZREM', P .. 'due', 'l:' .. lane) end
-    local tail = call('ZRANGE', P .. 'w:' .. at, -1, -1, 'WITHSCORES')
-    call('ZADD', P .. 'w:' .. at, int(num(tail[2], 0) + 1), 'l:' .. lane)
+    wait_at(at, lane, class)
     local b = bucket(at)
     b.waiters = call('ZCARD', P .. 'w:' .. at)
     if b.waiters == 1 then call('ZADD', P .. 'due', int(math.max(free_at(b), NOW + LO + 1)), 'b:' .. at) end
@@ -39,16 +39,45 @@ local function nowhere(lane, was)
   call('HDEL', P .. 'lane:' .. lane, 'at')
 end
 
--- The first of a lane's shared buckets that others wait for.
-local function first_queue(names)
-  for i = 2, #names do
-    if waiters(bucket(names[i])) > 0 then return names[i] end
+-- The first of a lane's shared paces, after number `passed`, that others wait for. Nobody queues at a gate or a cap: where
+-- they rest, so do all who draw on them, and when they open all may go.
+local function first_queue(names, passed)
+  for i = passed + 1, #names do
+    local b = bucket(names[i])
+    if b.paced and waiters(b) > 0 then return names[i] end
   end
+end
+
+-- The class of what a lane sends next, by what waits in each class and what is granted already.
+local function next_class(waiting, granted)
+  if waiting[1] > granted then return 0 end
+  return waiting[1] + waiting[2] > granted and 1 or 2
+end
+
+-- What waits in each class; of a lane that is drained, what was there before. Bulk is counted only where it matters: when
+-- the others are not more than `enough`.
+local function backlog(lane, drained, enough)
+  local q = P .. 'q:' .. lane .. ':'
+  if not drained then
+    local urgent, normal = call('ZCARD', q .. '0'), call('ZCARD', q .. '1')
+    return { urgent, normal, urgent + normal > enough and 0 or call('ZCARD', q .. '2') }
+  end
+  local last, counts = call('HMGET', P .. 'lane:' .. lane, 'd0', 'd1', 'd2'), {}
+  for i = 1, 3 do counts[i] = call('ZCOUNT', q .. int(i - 1), '-inf', last[i] or 0) end
+  return counts
+end
+
+-- Slots that were granted and not yet taken; those that nobody came for in time are over.
+local function outstanding(lane, own)
+  local g = P .. 'g:' .. lane
+  local granted = call('ZCARD', g)
+  if granted > 0 then granted = granted - call('ZREMRANGEBYSCORE', g, '-inf', int(NOW - own.tol - 1)) end
+  return granted
 end
 
 -- Serve one lane with at most `most` slots; `turn` is the shared bucket whose waiters are being served, or nil.
 local function serve(lane, most, turn)
-  local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok')
+  local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok', 'dr')
   local was = turn or 'due' -- from a bucket's waiters it has been popped already
   local names, bulk_may_go, reset = words(f[1]), true, nil
   if f[2] or f[3] ~= '1' or #names == 0 then
@@ -62,31 +91,27 @@ local function serve(lane, most, turn)
       bulk_may_go, reset = false, math.max(reset or 0, b.reset)
     end
   end
-  local g = P .. 'g:' .. lane
-  call('ZREMRANGEBYSCORE', g, '-inf', int(NOW - own.tol - 1))
-  local granted = call('ZCARD', g)
-  local q = P .. 'q:' .. lane .. ':'
-  local have = call('ZCARD', q .. '0') + call('ZCARD', q .. '1') - granted
-  local bulk = call('ZCARD', q .. '2')
-  if bulk_may_go then have = have + bulk end
+  local g, granted = P .. 'g:' .. lane, outstanding(lane, own)
+  local waiting = backlog(lane, f[4], granted + math.min(most, HI / own.t) + 2)
+  local bulk = waiting[3]
+  local have = waiting[1] + waiting[2] - granted + (bulk_may_go and bulk or 0)
   local given, slot, blocker, queue_at, slots = 0, NOW, 1, nil, {}
   local passed = 1 -- a lane queues at its shared buckets in their order; where it has had its turn it need not queue again
   for i, name in ipairs(names) do
     if name == turn then passed = i end
   end
   while have > 0 do
-    slot, blocker, queue_at = NOW, 1, nil
+    slot, blocker = NOW, 1
     for i, name in ipairs(names) do
-      local b = bucket(name)
-      local free = free_at(b)
+      local free = free_at(bucket(name))
       if free > slot then slot, blocker = free, i end
-      if i > passed and waiters(b) > 0 then queue_at = queue_at or name end
     end
+    queue_at = first_queue(names, passed)
     if queue_at or slot > NOW + HI or given >= most or hands <= 0 then break end
     for i, name in ipairs(names) do
       local b = bucket(name)
       -- the lane's own bucket is charged at the slot, shared ones in the order of decision
-      if not b.cap then charge_pace(b, i == 1 and slot or math.max(b.tat, NOW), 1) end
+      if b.paced then charge_pace(b, i == 1 and slot or math.max(b.tat, NOW), 1) end
     end
     local text = int(slot)
     slots[#slots + 1] = text -- as score and as member
@@ -97,12 +122,13 @@ local function serve(lane, most, turn)
   end
   for i = 1, #slots, 1000 do call('ZADD', g, unpack(slots, i, math.min(i + 999, #slots))) end
   if have > 0 then
+    local class = next_class(waiting, granted)
     if queue_at then
-      place(lane, queue_at, nil, was)
+      place(lane, queue_at, nil, was, class)
     elseif slot > NOW + HI then
-      if blocker == 1 then place(lane, 'due', slot, was) else place(lane, names[blocker], nil, was) end
+      if blocker == 1 then place(lane, 'due', slot, was) else place(lane, names[blocker], nil, was, class) end
     elseif turn then -- for its next message it queues from the start
-      place(lane, first_queue(names) or turn, nil, was)
+      place(lane, first_queue(names, 1) or turn, nil, was, class)
     else
       later[#later + 1] = lane
       call('ZREM', P .. 'due', 'l:' .. lane)
@@ -125,16 +151,42 @@ local function visit(lane, most, turn)
   return given or 0
 end
 
+-- Whose turn it is at a shared pace: the most pressing class, in order; but every tenth turn is the lowest one's, so that
+-- bulk keeps moving while others have urgent messages all the time.
+local BULK_TURN = 10
+local function next_waiter(b)
+  local w = P .. 'w:' .. b.name
+  b.turns = (b.turns or 0) + 1
+  b.turned = b.turned or num(call('HGET', b.key, 'wt'), 0)
+  if (b.turned + b.turns) % BULK_TURN == 0 then
+    local last = call('ZRANGE', w, -1, -1, 'WITHSCORES')
+    if #last == 0 then return nil end
+    local class = math.floor(num(last[2], 0) / SPAN)
+    local first = call('ZRANGEBYSCORE', w, int(class * SPAN), '+inf', 'LIMIT', 0, 1)[1]
+    call('ZREM', w, first)
+    return string.sub(first, 3)
+  end
+  local head = call('ZPOPMIN', w)
+  return head[1] and string.sub(head[1], 3)
+end
+
+-- A gate or a cap is open: all who waited may ask again, a thousand of them for the price of ten visits.
+local AT_ONCE = 1000
+local function release(name)
+  local heads = call('ZPOPMIN', P .. 'w:' .. name, AT_ONCE)
+  visits = visits - math.ceil(#heads / 200)
+  for i = 1, #heads, 2 do place(string.sub(heads[i], 3), 'due', NOW, name) end
+end
+
 local function serve_bucket(name)
   local b = bucket(name)
-  local w = P .. 'w:' .. name
   local v = free_at(b)
-  while v <= NOW + HI and hands > 0 and visits > 0 do
-    local head = call('ZPOPMIN', w)
-    if #head == 0 then break end
+  if not b.paced and v <= NOW + HI then release(name) end
+  while b.paced and v <= NOW + HI and hands > 0 and visits > 0 do
+    local lane = next_waiter(b)
+    if not lane then break end
     visits = visits - 1
     b.waiters = nil
-    local lane = string.sub(head[1], 3)
     local given = visit(lane, math.min(1, quotas[lane] or quota), name)
     if given > 0 and quotas[lane] then quotas[lane] = quotas[lane] - given end
     v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t)

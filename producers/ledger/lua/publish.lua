@@ -35,6 +35,7 @@ local function set_pace(name, b)
     if tat > NOW then tat = math.min(tat, NOW + (tat - NOW) * interval / tonumber(was[1])) end
     call('HSET', key, 'tat', int(tat))
   end
+  call('HDEL', key, 'gate')
   call('HSET', key, 't', int(interval), 'tc', int(b.t_us), 'tol', int(math.min(math.max(10000, interval), 1000000)))
   -- who waits here was told to come back at the old pace
   if string.sub(name, 1, 2) ~= 's:' and call('EXISTS', P .. 'w:' .. name) == 1 then call('ZADD', P .. 'due', int(NOW), 'b:' .. name) end
@@ -52,7 +53,10 @@ local function leave_foreign(name, draws)
 end
 
 for name, b in pairs(new.buckets) do
-  if b.cap then
+  if b.gate then
+    call('HDEL', P .. 'b:' .. name, 't', 'tc', 'tat', 'tol', 'sp', 'spw')
+    call('HSET', P .. 'b:' .. name, 'gate', '1')
+  elseif b.cap then
     call('HSET', P .. 'b:' .. name, 'cap', int(b.cap), 'reserve', tostring(b.reserve or 0), 'resets', resets[name] or '')
   elseif not same then
     set_pace(name, b)

@@ -1,6 +1,7 @@
 -- Apply the facts of one batch of receipts (or of polls: batch '') and forget the batch.
--- needs: base lanes opt_outs states facts
--- ARGV: batch id or '', then a JSON fact each: {ref, pid, st, raw, to, from, parts, er, rd, odd = stripped event}
+-- needs: base lanes buckets feedback opt_outs states facts
+-- ARGV: batch id or '', then a JSON fact each: {ref, pid, st, raw, to, from, parts, er, rd, odd = stripped event,
+--   hold = {us, scope, reason, feedback 0|1}: what its error says must rest}
 -- Returns one word each: applied, known, odd, duplicate, lost (matches nothing: kept aside in `odd`).
 -- Harmless in any order and number: facts have a rank. A fact that breaks the script costs the others nothing: they are applied,
 -- then the call fails and keeps the batch, so that the caller can find the poisonous one and put its event aside.
@@ -16,12 +17,25 @@ local function find(fact)
   end
 end
 
+-- A carrier's limit: rest what it counts by. Only once for each message, since every receipt of it says the same again.
+local function rest(rec, fact)
+  local us, scope, why, feedback = unpack(fact.hold)
+  local names = words(call('HGET', P .. 'lane:' .. rec.ln, 'bk'))
+  if #names == 0 then return end
+  if feedback == 1 then
+    slow_down(names, scope, NOW + us, why, num(rec.ho, 0))
+  else
+    hold(bucket_of(names, scope), NOW + us, why)
+  end
+end
+
 local function take_in(fact)
   local mid = find(fact)
   local word = 'lost'
   if mid then
     local rec = record(mid)
     word = rec.s and apply(mid, rec, fact) or 'lost'
+    if word == 'applied' and fact.hold and rec.ln then rest(rec, fact) end
   end
   if word == 'lost' or word == 'odd' then
     call('XADD', P .. 'odd', 'MAXLEN', '~', 10000, '*', 'why', word, 'pid', fact.pid or '', 'ref', fact.ref or '', 'raw', fact.raw or '')

@@ -1,5 +1,5 @@
 -- Say again what this process took lately, to a server that may have forgotten it.
--- needs: base lanes states recall
+-- needs: base states recall
 -- ARGV: process, then a JSON object for each take (see recall).
 -- Returns the count of takes and finishes that this server knows of, then one word for each: held, doubled, known, "early" (the
 -- message is not expanded yet: it is held as soon as it is), "gone" (there is no such notification), "poison".

@@ -1,8 +1,9 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes buckets opt_outs states
+-- needs: base lanes buckets feedback opt_outs states
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
---   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out}
+--   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
+--    how late its slot may be used, us}
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
@@ -13,9 +14,30 @@ if call('EXISTS', alive) == 0 then return { 'lapsed' } end
 call('PEXPIRE', alive, math.floor(setting('liveness_us', 10000000) / 1000))
 local held = P .. 'held:' .. process
 
+local lanes = {}
+local function lane_of(name)
+  if not lanes[name] then
+    local f = call('HMGET', P .. 'lane:' .. name, 'bk', 'ps', 'ok', 'sh', 'scp', 'pc', 'dr', 'd0', 'd1', 'd2')
+    local l = { names = words(f[1]), share = num(f[4], 10), scopes = words(f[5]),
+      pops = num(f[6], 0), turns = {}, buckets = {} }
+    if f[7] then l.until_turn = { [0] = num(f[8], 0), num(f[9], 0), num(f[10], 0) } end
+    for i, b in ipairs(l.names) do l.buckets[i] = bucket(b) end
+    l.open = not f[2] and f[3] == '1' and #l.names > 0
+    lanes[name] = l
+  end
+  return lanes[name]
+end
+
+-- How late its slot may be used: by the rate that holds now, so that a change of it needs no restart.
+local function tolerance_of(name)
+  local own = lane_of(name).buckets[1]
+  return own and own.tol or 10000
+end
+
 local answers, slots = {}, 0
 local function describe(mid, rec, message_token)
-  return { 'taken', mid, message_token, rec.to, content_of(mid, rec), rec.jt, rec.gm or '', rec.an or '1', rec.mb and '1' or '' }
+  return { 'taken', mid, message_token, rec.to, content_of(mid, rec), rec.jt, rec.gm or '', rec.an or '1', rec.mb and '1' or '',
+    int(tolerance_of(rec.ln)) }
 end
 
 -- What this call took before, by the number of its slot. Read only when a slot is not granted any more, which is rare: held: is big.
@@ -35,32 +57,19 @@ local function taken_before(n)
   return { 'missed', 'passed' }
 end
 
-local lanes = {}
-local function lane_of(name)
-  if not lanes[name] then
-    local f = call('HMGET', P .. 'lane:' .. name, 'bk', 'ps', 'ok', 'sh', 'scp', 'pc')
-    local l = { names = words(f[1]), share = num(f[4], 10), scopes = words(f[5]),
-      pops = num(f[6], 0), turns = {}, buckets = {} }
-    for i, b in ipairs(l.names) do l.buckets[i] = bucket(b) end
-    l.open = not f[2] and f[3] == '1' and #l.names > 0
-    lanes[name] = l
-  end
-  return lanes[name]
-end
-
 -- Whether the slot may still be used; a late one draws from each shared bucket anew.
 local function fresh(l, slot)
   if not l.open then return 'held' end
   local own = l.buckets[1]
   if NOW > slot + own.tol then return 'late' end
   for _, b in ipairs(l.buckets) do
-    if b.hold > NOW then return 'held' end
+    if b.hold > math.max(NOW, slot) then return 'held' end
     if b.cap and b.used >= b.cap then return 'capped' end
   end
   local anew = {}
   for i = 2, #l.buckets do
     local b = l.buckets[i]
-    if not b.cap and NOW > slot + math.max(10000, b.t) then
+    if b.paced and NOW > slot + math.max(10000, b.t) then
       if b.tat > NOW then return 'late' end
       anew[#anew + 1] = b
     end
@@ -83,10 +92,25 @@ local function charge(lane, l, slot, units, counted)
   for _, b in ipairs(l.buckets) do
     if b.cap then
       b.used = call('HINCRBY', b.key, 'used', counted)
-    elseif owed > 0 then
+    elseif b.paced and owed > 0 then
       charge_pace(b, math.max(b.tat, NOW), owed)
     end
+    if b.probes then -- this request asks whether answers are clear again; the next one may in a while
+      b.hold = math.max(b.hold, NOW + PROBE)
+      call('HSET', b.key, 'probe', int(NOW + PROBE))
+    end
   end
+end
+
+-- The next message of a class; of a lane that is drained only what was there before.
+local function first_of(lane, l, class)
+  local q = P .. 'q:' .. lane .. ':' .. class
+  if l.until_turn then
+    local score = call('ZRANGE', q, 0, 0, 'WITHSCORES')[2]
+    if not score or tonumber(score) > l.until_turn[class] then return nil end
+  end
+  local head = call('ZPOPMIN', q)
+  return #head > 0 and head or nil
 end
 
 local function pop(lane, l)
@@ -99,8 +123,8 @@ local function pop(lane, l)
   if l.pops % l.share == 0 then order = { 2, 1, 0 } end
   for _, class in ipairs(order) do
     if class <= last then
-      local head = call('ZPOPMIN', P .. 'q:' .. lane .. ':' .. class)
-      if #head > 0 then
+      local head = first_of(lane, l, class)
+      if head then
         l.turns['t' .. class] = head[2]
         return head[1], class
       end
@@ -154,6 +178,14 @@ local function ended(mid, rec, l, builder)
   return false
 end
 
+-- Whether what is left of the day is enough for all of a group.
+local function fits(l, class, counted)
+  for _, b in ipairs(l.buckets) do
+    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return false end
+  end
+  return true
+end
+
 -- Give leave for one message, or nil when it ends instead.
 local function leave(mid, lane, l, slot, builder, message_token)
   local rec = record(mid)
@@ -169,6 +201,10 @@ local function leave(mid, lane, l, slot, builder, message_token)
     more[#more + 1], more[#more + 2] = 'gm', rec.gm
     units = #string.gsub(rec.gm, 'O', '')
     counted = units
+  end
+  if rec.gr and not fits(l, rec.k, counted) then
+    put(rec, mid, true)
+    return { 'missed', 'capped' }
   end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)

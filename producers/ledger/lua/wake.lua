@@ -23,7 +23,7 @@ local function point_again(member, since, kind, id, more)
 end
 
 local function queue(mid, rec, why)
-  put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid)
+  put(rec, mid)
   armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
   move(mid, rec, 'Q', why, nil)
 end
@@ -76,7 +76,7 @@ local function look(mid)
   if rec.s == 'W' then
     return queue(mid, rec)
   elseif rec.s == 'Q' then -- it was put aside: back into its lane, if it is not there
-    if not call('ZSCORE', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) then put(rec.ln, tonumber(rec.k), flow_of(mid, rec), mid) end
+    if not call('ZSCORE', P .. 'q:' .. rec.ln .. ':' .. rec.k, mid) then put(rec, mid) end
     armed[rec.ln] = math.min(armed[rec.ln] or 9, tonumber(rec.k))
     return call('ZREM', timers, mid)
   elseif rec.s == 'S' then

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -54,10 +54,12 @@ class Gateway:
     )
     sent: list[tuple[float, Request]] = field(default_factory=list)
     resends: list[bool] = field(default_factory=list)
+    deadlines_s: list[float | None] = field(default_factory=list)
 
-    async def send(self, request: Request, *, is_resend: bool = False) -> Outcome:
+    async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome:
         self.sent.append((time.monotonic(), request))
         self.resends.append(is_resend)
+        self.deadlines_s.append(deadline_s)
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
@@ -128,8 +130,7 @@ def lanes(ledger: Ledger) -> dict[str, LaneSpec]:
     ledger.run(calls.beat(PROCESS, "first"))
     # 20 ms of tolerance would make every test of this file one of how busy the machine is.
     ledger.redis.hset(ledger.key("b:s:fast"), "tol", int(TOLERANCE_S * 1e6))
-    specs = lane_specs(config, publication(config, release=1), None)
-    return {lane: replace(spec, tolerance_s=TOLERANCE_S) for lane, spec in specs.items()}
+    return lane_specs(config, publication(config, release=1), None)
 
 
 def granted(ledger: Ledger, *, ahead_s: float = 0.0) -> list[DueSlot]:
@@ -174,6 +175,33 @@ def test_each_slot_sends_one_message_and_never_before_its_instant(
     message = read_message(ledger, f"{notification}-0")
     assert message
     assert (message.state, message.attempts, message.provider_id) == ("accepted", 1, "p1")
+
+
+def test_what_was_connected_too_late_goes_back_unsent_and_the_fourth_time_goes_anyway(
+    line: MakeLine, ledger: Ledger, numbers: Numbers
+) -> None:
+    notification = fill(ledger, numbers(1))
+    gateway = Gateway(answer=Outcome(kind="not_sent", reason="late"))
+
+    async def work() -> None:
+        ours = line(gateway)
+        for tries in range(1, 5):
+            (due,) = granted(ledger)
+            ours.takes.add([due])
+            await ours.until(lambda: len(ours.results) == tries)  # noqa: B023
+            assert ledger.redis.hget(ledger.key(f"m:{notification}-0"), "an") == b"0", "no request left"
+            deadline_s = gateway.deadlines_s[-1]
+            if tries == 4:
+                assert deadline_s is None
+            else:
+                assert deadline_s is not None
+                assert deadline_s - due.at_s == pytest.approx(TOLERANCE_S)
+        await ours.aclose()
+
+    run(work())
+    message = read_message(ledger, f"{notification}-0")
+    assert message
+    assert (message.state, message.attempts) == ("queued", 0)
 
 
 @pytest.mark.parametrize("lost", ["lost_answers", "lost_calls"])

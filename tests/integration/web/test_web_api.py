@@ -540,13 +540,20 @@ def test_a_rate_that_is_none_is_a_problem(web: Web, body: bytes) -> None:
 
 
 def test_an_unknown_sender_is_not_found_with_the_nearest_name(web: Web) -> None:
-    for what, method in (("pause", "POST"), ("resume", "POST")):
+    for what, method in (("pause", "POST"), ("drain", "POST"), ("resume", "POST")):
         body = _problem(web.call(method, f"/v1/lanes/locla/{what}"), 404, "not_found")
         assert 'did you mean "local"?' in body["detail"]
 
 
-def test_drain_is_not_there_yet(web: Web) -> None:
-    _problem(web.call("POST", "/v1/lanes/local/drain"), 501, "not_implemented")
+def test_drain_keeps_later_messages_until_resume(web: Web) -> None:
+    answer = web.call("POST", "/v1/lanes/local/drain", json={"reason": "moving away"})
+    assert [(lane["name"], lane["state"], lane["reason"]) for lane in answer.json()["lanes"]] == [
+        ("local", "drained", "moving away"),
+        ("local.mms", "drained", "moving away"),
+    ]
+    assert _lane(web, "alerts")["state"] == "open"
+    assert web.call("POST", "/v1/lanes/local/resume").status_code == 200
+    assert _lane(web, "local")["state"] == "open"
 
 
 # Health, and Redis away

@@ -47,7 +47,7 @@ local function index(pid, mid)
 end
 
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
--- fact moves), "duplicate" (a second provider id: the message left twice).
+-- fact moves), "duplicate" (a second provider id, seen first: the message left twice).
 local function apply(mid, rec, fact)
   -- Nothing of it can have left: somebody else's receipt with our reference.
   local never_left = WAITING[rec.s] and not rec.mb and num(rec.an, 0) < 1
@@ -66,12 +66,12 @@ local function apply(mid, rec, fact)
       set('pid', fact.pid)
       index(fact.pid, mid)
     else
-      word = rec.gr and word or 'duplicate' -- the members of a group may have ids of their own
       local others = rec.p2 or ''
       if not string.find(others, fact.pid, 1, true) and #others < 200 then
         set('p2', others == '' and fact.pid or (others .. ',' .. fact.pid))
         index(fact.pid, mid)
-        if not rec.gr then
+        if not rec.gr then -- the members of a group may have ids of their own
+          word = 'duplicate'
           call('HINCRBY', P .. 'counts', 'doubled', 1)
           event('message.duplicate', mid, rec, rec.s)
         end
