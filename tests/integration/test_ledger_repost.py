@@ -112,6 +112,8 @@ def test_what_another_has_taken_since_may_be_out_twice_and_is_marked_so(ledger: 
     replica.take_over()
     (theirs,) = take_now(ledger, "p2")
     assert repost(ledger, remembered(ours)) == ["doubled"]
+    assert repost(ledger, remembered(ours)) == ["known"]
+    assert view(ledger, mid).attempts == 2
     finish(ledger, theirs, "rejected", process="p2", why="x", code="40310")
     assert state(ledger, mid) == "unconfirmed"  # nobody may say that nothing left
 

@@ -29,7 +29,9 @@ BATCH = 50
 GATHER_S = 0.015  # how long a result waits for others
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
-DOUBLED = "Telnyx has two ids for one message, so the person got it twice: see its timeline for the answer that was lost"
+DOUBLED = (
+    "Telnyx has two ids for one message, so the person got it twice: see its timeline for the answer that was lost"
+)
 
 log = structlog.get_logger(__name__)
 

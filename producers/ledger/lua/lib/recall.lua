@@ -31,7 +31,7 @@ local function recall(mid, rec, t, process)
     return 'held'
   end
   if attempt == t.a and rec.s == 'S' and t.x then
-    call('HSET', mkey(mid), 'mb', '1')
+    call('HSET', mkey(mid), 'mb', '1', 'an', tostring(attempt + 1)) -- two requests have the number of one
     call('HINCRBY', P .. 'counts', 'doubled_takes', 1)
     return 'doubled'
   end
