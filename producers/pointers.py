@@ -22,6 +22,7 @@ from dramatiq.message import Message
 if TYPE_CHECKING:
     from redis import Redis
 
+FORGOTTEN = "forgotten"  # rung, not a queue: the server has forgotten what some process took
 SEND = "send"  # fetched from lanes, by grant: nothing is ever pushed to it
 EXPAND_URGENT = "expand.urgent"
 RECEIPTS = "receipts"

@@ -1246,6 +1246,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "rates",
             "due",
             "g:",
+            "gen",
         )
         names = [k.decode().split(":", 1)[1] for k in self.redis.keys("*")]
         left_behind = [n for n in names if not n.startswith(kept)]

@@ -16,10 +16,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from producers.ledger.connection import connect
+from worker.pacing.volume import most_messages
+from worker.publication import publication
 from worker.settings import Settings, warnings
+
+OWN_BYTES, SHARED_BYTES = 625, 350  # of a message with its own text, and of one that shares it (benchmarks/README.md)
+FULL_SHARE = 0.8
 
 Result = Literal["ok", "warning", "failed", "skipped"]
 
@@ -109,6 +114,7 @@ def _redis(settings: Settings) -> tuple[list[Check], bool]:
         seconds, micros = redis.time()
         answered = time.time()
         info: dict[str, Any] = redis.info("everything")
+        options = _options(redis)
     except RedisError as error:
         where = server_of(settings.redis_url)
         check = Check(
@@ -118,7 +124,16 @@ def _redis(settings: Settings) -> tuple[list[Check], bool]:
     finally:
         redis.close()
     skew_s = seconds + micros / 1_000_000 - (asked + answered) / 2
-    return [_version(info), _eviction(info), _persistence(info), _skew(skew_s), _memory(info)], False
+    checks = [_version(info), *_role(info), _eviction(info), _persistence(info, options), _skew(skew_s)]
+    return [*checks, _memory(info, settings)], False
+
+
+def _options(redis: Any) -> dict[str, str]:
+    """Of the server's own options those that INFO does not tell; none where the platform keeps them to itself."""
+    try:
+        return {**redis.config_get("appendfsync"), **redis.config_get("save")}
+    except ResponseError:
+        return {}
 
 
 def _version(info: Mapping[str, Any]) -> Check:
@@ -132,6 +147,16 @@ def _version(info: Mapping[str, Any]) -> Check:
     return Check("redis version", "ok", found)
 
 
+def _role(info: Mapping[str, Any]) -> list[Check]:
+    if info.get("role") != "slave":
+        return []
+    return [
+        Check(
+            "redis role", "failed", "a read-only replica", "set REDIS_URL to the primary: nothing can be written here"
+        )
+    ]
+
+
 def _eviction(info: Mapping[str, Any]) -> Check:
     policy = str(info.get("maxmemory_policy", "unknown"))
     if policy in ("noeviction", "unknown"):
@@ -140,13 +165,25 @@ def _eviction(info: Mapping[str, Any]) -> Check:
     return Check("redis maxmemory-policy", "failed", policy, remedy)
 
 
-def _persistence(info: Mapping[str, Any]) -> Check:
+def _persistence(info: Mapping[str, Any], options: Mapping[str, Any]) -> Check:
+    """An append-only file that is synced each second or more often: what else there is loses what was acknowledged."""
+    name = "redis persistence"
     if "aof_enabled" not in info:
-        return Check("redis persistence", "skipped", "not told by this server")
-    if int(info["aof_enabled"]):
-        return Check("redis persistence", "ok", "append-only file on")
-    remedy = "turn appendonly on (or take a plan that persists): a restart loses what is queued"
-    return Check("redis persistence", "warning", "append-only file off", remedy)
+        return Check(name, "skipped", "not told by this server")
+    failed = info.get("aof_last_write_status") == "err"
+    if failed or (options.get("save") and info.get("rdb_last_bgsave_status") == "err"):
+        return Check(
+            name, "failed", "the last write to disk failed", "free or repair the disk: Redis refuses writes meanwhile"
+        )
+    if not int(info["aof_enabled"]):
+        found = "append-only file off" + (", snapshots only" if options.get("save") else "")
+        remedy = "turn appendonly on (or take a plan that persists): a restart loses what is queued"
+        return Check(name, "warning", found, remedy)
+    synced = str(options.get("appendfsync", ""))
+    if synced == "no":
+        remedy = "set appendfsync everysec: a crash of the machine loses half a minute of acknowledged notifications"
+        return Check(name, "warning", "append-only file on, appendfsync no", remedy)
+    return Check(name, "ok", f"append-only file on{f', appendfsync {synced}' if synced else ''}")
 
 
 def _skew(skew_s: float) -> Check:
@@ -158,12 +195,44 @@ def _skew(skew_s: float) -> Check:
     )
 
 
-def _memory(info: Mapping[str, Any]) -> Check:
+def _memory(info: Mapping[str, Any], settings: Settings) -> Check:
+    """Records stay for the retention, so what leaves in that time must fit, and not only what waits."""
+    name = "redis memory"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    mb = f"{used / 1e6:.0f} MB used"
+    machine = int(info.get("total_system_memory", 0))
     if not most:
-        return Check("redis memory", "ok", f"{mb}, no limit of its own")
-    found = f"{mb} of {most / 1e6:.0f} MB, room for about {max(0, most - used) // 700:,} waiting messages"
-    if used > 0.8 * most:
-        return Check("redis memory", "warning", found, "a full Redis refuses new notifications: take a bigger one")
-    return Check("redis memory", "ok", found)
+        found = f"{_size(used)} used, maxmemory not set" + (f", the machine has {_size(machine)}" if machine else "")
+        remedy = (
+            "set maxmemory to three quarters of the machine's: at its end the system kills Redis, a limit only refuses"
+        )
+        return Check(name, "warning", found, remedy)
+    room = max(0, most - used)
+    found = f"{_size(used)} of {_size(most)} used, room for {room // OWN_BYTES:,} messages"
+    found += f" ({room // SHARED_BYTES:,} where recipients share content)"
+    if used > FULL_SHARE * most:
+        return Check(name, "warning", found, "raise maxmemory: a full Redis refuses new notifications")
+    kept_s = settings.config.storage.retention_s
+    made = most_messages(publication(settings.config, release=settings.release), kept_s)
+    need = made * OWN_BYTES
+    if need <= most:
+        return Check(name, "ok", found)
+    found += (
+        f"; at full rate ({made / kept_s:,.3g}/s in all) the records of {_span(kept_s)} take {_size(need)}, "
+        f"and this is full after {_span(kept_s * most / need)}"
+    )
+    remedy = (
+        f"raise maxmemory to {OWN_BYTES} bytes for each message you send in {_span(kept_s)}, or shorten [storage] retention; "
+        f"this one holds {most / OWN_BYTES / kept_s:,.3g}/s on average"
+    )
+    return Check(name, "warning", found, remedy)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"

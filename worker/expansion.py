@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from producers.fault_points import reach
 from producers.ledger import calls
@@ -142,9 +142,12 @@ def expand(
 
 
 def _clear(replies: list[T | Exception]) -> list[T | Exception]:
-    """The replies, if none of them says that the server is unable for the moment: then all are asked for again."""
+    """The replies, if none of them says that the server is unable for the moment: then all are asked for again.
+
+    Not where memory is full: that lasts, and concerns many recipients alone. They wait for their timer, the others go on.
+    """
     for reply in replies:
-        if isinstance(reply, Exception) and may_pass(reply):
+        if isinstance(reply, Exception) and may_pass(reply) and not isinstance(reply, OutOfMemoryError):
             raise reply
     return replies
 

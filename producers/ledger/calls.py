@@ -131,7 +131,9 @@ def admit(notification: str, cursor: str | None, shared: str, items: Sequence[Ad
             return Admitted(0, 0, None)
         return Admitted(int(r[1]), int(r[2]), _text(r[3]) if r[0] == b"more" else None)
 
-    return Call("admit", [notification, cursor or "", shared, *(item.packed() for item in items)], decode)
+    args = [notification, cursor or "", shared, *(item.packed() for item in items)]
+    # A lone message has its record already, so admitting it takes next to nothing; many would still fill a full server.
+    return Call("admit", args, decode, when_full=cursor is None)
 
 
 class Slot(NamedTuple):
@@ -184,6 +186,7 @@ class Takes(NamedTuple):
     lapsed: bool
     now_us: int
     answers: list[Taken | Missed]  # one for each slot, in order
+    gen: int = 0  # the number of this call among all takes and finishes; see Words
 
 
 def _members(to: str, letters: str) -> list[str]:
@@ -200,7 +203,7 @@ def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Ta
         if r[0] == b"lapsed":
             return Takes(True, 0, [])
         answers: list[Taken | Missed] = []
-        for a in r[2:]:
+        for a in r[3:]:
             if a[0] == b"taken":
                 to = _members(_text(a[3]), _text(a[6]))
                 answers.append(
@@ -208,7 +211,7 @@ def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Ta
                 )
             else:
                 answers.append(Missed(_text(a[1]) if a[0] == b"missed" else "empty"))
-        return Takes(False, int(r[1]), answers)
+        return Takes(False, int(r[1]), answers, int(r[2]))
 
     args: list[Arg] = [process, token]
     for slot, builder in slots:
@@ -263,9 +266,49 @@ class Finish:
         return compact(item)
 
 
-def finish(process: str, results: Sequence[Finish]) -> Call[list[str]]:
+class Words(list[str]):
+    """A word for each item of a call, and ``gen``: how many takes and finishes the server knew of when it answered.
+
+    Less than an earlier answer told means that the server has forgotten some: a failover, or a crash without its last second.
+    """
+
+    gen = 0
+
+
+def _words_then_gen(reply: Sequence[Any]) -> Words:
+    words = Words(_text(w) for w in reply[:-1])
+    words.gen = int(reply[-1])
+    return words
+
+
+def finish(process: str, results: Sequence[Finish]) -> Call[Words]:
     """Record how requests went; a word for each: ok, stale, gone, applied, known, odd, duplicate."""
-    return Call("finish", [process, *(r.packed() for r in results)], lambda r: [_text(w) for w in r])
+    return Call("finish", [process, *(r.packed() for r in results)], _words_then_gen)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A take as its process remembers it. ``may_have_left``: not if a clear answer says that nothing did."""
+
+    message: str
+    token: str
+    process: str
+    attempt: int
+    builder: str
+    may_have_left: bool = True
+
+    def packed(self) -> str:
+        item = {"m": self.message, "k": self.token, "h": self.process, "a": self.attempt, "b": self.builder}
+        return compact({**item, "x": True} if self.may_have_left else item)
+
+
+def repost(process: str, takes: Sequence[Take]) -> Call[Words]:
+    """Say again what was taken, to a server that may have forgotten it. A word for each: held, doubled, known, early, gone."""
+
+    def decode(r: list[Any]) -> Words:
+        return _words_then_gen([*r[1:], r[0]])
+
+    return Call("repost", [process, *(take.packed() for take in takes)], decode)
 
 
 def hear(batch: str, body: bytes) -> Call[int]:
@@ -349,6 +392,30 @@ def wake(*, limit: int = 100) -> Call[tuple[list[Pointer], bool]]:
         return [p for p in rows if str(p.kind) != "again"], any(str(p.kind) == "again" for p in rows)
 
     return Call("wake", [limit], decode)
+
+
+def fetch(queue: str, process: str, count: int) -> Call[list[bytes | None]]:
+    """Fetch at most ``count`` pointers from one of Dramatiq's queues: their bodies, None for one that is gone."""
+    return Call("fetch", [queue, process, count], list)
+
+
+Fate = Literal["done", "back", "aside"]
+
+
+def ack(queue: str, pointers: Iterable[tuple[str, str, Fate]], *, kept: int) -> Call[int]:
+    """Say what became of fetched pointers: (who fetched it, id, fate). At most ``kept`` stay put aside, the newest."""
+    args: list[Arg] = [queue, kept]
+    for row in pointers:
+        args += row
+    return Call("ack", args, int)
+
+
+def point(pointers: Iterable[tuple[str, str, bytes]]) -> Call[int]:
+    """Enqueue pointers although the server is full: (queue, id, body), some hundreds at most."""
+    args: list[Arg] = []
+    for row in pointers:
+        args += row
+    return Call("point", args, int)
 
 
 def cancel(notification: str, start: int, *, most: int = 500) -> Call[tuple[int, int | None] | None]:

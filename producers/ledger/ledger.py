@@ -38,7 +38,7 @@ class Ledger:
         """
         from redis.exceptions import NoScriptError
 
-        s = script(call.script, real_server=self._real_server)
+        s = script(call.script, real_server=self._real_server, when_full=call.when_full)
         try:
             reply: Any = self.redis.evalsha(s.sha, 1, self.prefix, *call.args)
         except NoScriptError:
@@ -63,7 +63,7 @@ class Ledger:
     def _pipeline(self, calls: Sequence[Call[T]], *, whole: bool) -> list[Any]:
         with self.redis.pipeline(transaction=False) as pipe:
             for call in calls:
-                s = script(call.script, real_server=self._real_server)
+                s = script(call.script, real_server=self._real_server, when_full=call.when_full)
                 if whole:
                     pipe.eval(s.source, 1, self.prefix, *call.args)
                 else:
@@ -86,7 +86,7 @@ class AsyncLedger:
         """Run one call; see :meth:`Ledger.run`."""
         from redis.exceptions import NoScriptError
 
-        s = script(call.script)
+        s = script(call.script, when_full=call.when_full)
         try:
             reply: Any = await self.redis.evalsha(s.sha, 1, self.prefix, *call.args)
         except NoScriptError:

@@ -2,7 +2,8 @@
 
 A script is run by its digest and sent whole when the server does not know it (after a restart or a failover), so there
 is nothing to install or migrate. Real servers get ``allow-oom`` for the scripts that end or free things, so that a full
-server can still drain itself; what that promises is proved on a real server, for fakeredis knows no such flag.
+server can still drain itself, and refuse the others whole, before their first write. What that promises is proved on a real
+server, for fakeredis knows no such flags.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ T = TypeVar("T")
 Arg = str | bytes | int | float
 
 LUA = Path(__file__).parent / "lua"
-# These end, free or record what already happened: they must run when memory is full. The others refuse with a clear error.
+# These end, free or record what already happened, and what it takes to get there: they must run when memory is full. The
+# others (submit, hear, an admit of many recipients) are refused with a clear error, for they would go on filling it.
 RUNS_WHEN_FULL = frozenset(
-    {"finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "take", "grant", "lane"}
-)
+    {
+        "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "take", "grant", "lane", "fetch", "ack",
+        "point", "load", "publish", "repost",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,13 @@ class Script:
 
 
 @cache
-def script(name: str, *, real_server: bool = True) -> Script:
-    """The script ``name``, with what it needs put in front."""
+def script(name: str, *, real_server: bool = True, when_full: bool = False) -> Script:
+    """The script ``name``, with what it needs put in front. ``when_full``: to run although memory is full."""
     own = (LUA / f"{name}.lua").read_text()
     needed = re.search(r"^-- needs: (.+)$", own, re.MULTILINE)
     parts = [(LUA / "lib" / f"{part}.lua").read_text() for part in (needed.group(1).split() if needed else ())]
-    shebang = "#!lua flags=allow-oom\n" if real_server and name in RUNS_WHEN_FULL else ""
+    flags = " flags=allow-oom" if when_full or name in RUNS_WHEN_FULL else ""
+    shebang = f"#!lua{flags}\n" if real_server else ""
     source = shebang + "\n".join([*parts, own])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
@@ -52,3 +58,4 @@ class Call(Generic[T]):
     script: str
     args: Sequence[Arg]
     decode: Callable[[Any], T]
+    when_full: bool = False  # run it although memory is full, whatever its script does otherwise

@@ -171,6 +171,13 @@ def test_doctor_fails_on_a_redis_that_throws_messages_away_but_an_offline_one_on
         assert notify("doctor", "--offline", REDIS_URL=server.url).returncode == 0
 
 
+def test_doctor_fails_on_a_replica_and_warns_of_a_file_that_is_not_synced(notify):
+    with EmbeddedServer(options=("--appendfsync", "no", "--replicaof", "127.0.0.1 1")) as server:
+        report = answer(notify("doctor", "--json", REDIS_URL=server.url), 1)
+        found = {check["name"]: check["result"] for check in report["checks"]}
+        assert (found["redis role"], found["redis persistence"]) == ("failed", "warning")
+
+
 def test_doctor_without_redis_is_3_and_offline_0(notify):
     assert notify("doctor", REDIS_URL="redis://127.0.0.1:1").returncode == 3
     offline = notify("doctor", "--offline", REDIS_URL="redis://127.0.0.1:1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from worker.doctor import OWN_BYTES, SHARED_BYTES
 from worker.settings import NOT_YET, settings_table
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ def test_every_linked_page_exists() -> None:
 
 def test_the_measured_bytes_are_those_of_the_benchmarks() -> None:
     (own, shared) = re.findall(r"about\s+(\d+) bytes with its own text of 100 characters, (\d+) where", README)[0]
+    assert (int(own), int(shared)) == (OWN_BYTES, SHARED_BYTES)
     figures = (ROOT / "benchmarks" / "README.md").read_text()
     assert f"| own text of 100 characters, one notification each | {own} |" in figures
     assert f"| shared by the recipients of one notification | {shared} |" in figures

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producers.pointers import bell_channel
+from producers.pointers import FORGOTTEN, bell_channel
 from worker.engine.ending import vital_thread
 
 POLL_S = 1.0
@@ -54,10 +54,24 @@ class Bells:
 
 
 class BellThread:
-    """The thread that listens. ``redis`` needs a connection to spare."""
+    """The thread that listens. ``redis`` needs a connection to spare.
 
-    def __init__(self, redis: Redis, namespace: str, bells: Bells) -> None:
-        self._redis, self._channel, self._bells = redis, bell_channel(namespace), bells
+    ``lost`` is told when the connection breaks, and when it was last heard: it is never idle, so it notices first that the
+    server is another one. ``forgotten`` is called when another process says that the server had forgotten something.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str,
+        bells: Bells,
+        *,
+        lost: Callable[[BaseException, float], None] = lambda _exc, _heard_s: None,
+        forgotten: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._redis, self._channel, self._bells, self._lost = redis, bell_channel(namespace), bells, lost
+        self._forgotten = forgotten
+        self._heard_s = 0.0
 
     def start(self) -> None:
         vital_thread("bell", self._run)
@@ -69,6 +83,7 @@ class BellThread:
                 self._listen()
             except (RedisError, OSError) as exc:
                 if self._bells.hears:
+                    self._lost(exc, self._heard_s)
                     log.warning("bell_lost", error=type(exc).__name__)
                     wait_s = _FIRST_WAIT_S
                 self._bells.hears = False
@@ -79,16 +94,16 @@ class BellThread:
         """Listen until the connection breaks, which raises."""
         with self._redis.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(self._channel)
-            heard_s = pinged_s = time.monotonic()
+            self._heard_s = pinged_s = time.monotonic()
             while True:
                 message: dict[str, Any] | None = pubsub.get_message(timeout=1.0)
                 now_s = time.monotonic()
                 if message is not None:
-                    heard_s = now_s
+                    self._heard_s = now_s
                     self._take(message)
-                elif now_s - heard_s > SILENT_S:
+                elif now_s - self._heard_s > SILENT_S:
                     raise TimeoutError(f"nothing heard for {SILENT_S:g} s, not even the answer to a ping")
-                if now_s - max(heard_s, pinged_s) > PING_S:
+                if now_s - max(self._heard_s, pinged_s) > PING_S:
                     pubsub.ping()
                     pinged_s = now_s
 
@@ -97,4 +112,7 @@ class BellThread:
             self._bells.hears = True
             self._bells.ring_all()
         elif message["type"] == "message":
-            self._bells.ring(message["data"].decode(errors="replace"))
+            name = message["data"].decode(errors="replace")
+            if name == FORGOTTEN:
+                self._forgotten()
+            self._bells.ring(name)

@@ -15,9 +15,11 @@ from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 from redis import Redis
 
+from producers.ledger import calls
+from producers.ledger.ledger import Ledger
 from producers.pointers import CHORES, EXPAND, EXPAND_URGENT, RECEIPTS, SEND, bell_channel, broker_namespace
 from worker.engine.bell import Bells
-from worker.engine.queue_consumer import QueueConsumer, QueueState
+from worker.engine.queue_consumer import ASIDE_KEPT, QueueConsumer, QueueState
 from worker.engine.slot_consumer import Granter, SlotConsumer
 
 # How many messages of a queue are handed out and not acknowledged, in one process: its concurrency. These jobs burn CPU,
@@ -41,6 +43,7 @@ class NotifyBroker(RedisBroker):
         super().__init__(  # type: ignore[no-untyped-call]
             client=client, middleware=list(middleware), namespace=broker_namespace(namespace), maintenance_chance=0
         )
+        self._ledger = Ledger(client, namespace)
         self._bell_channel = bell_channel(namespace)
         self._bells, self._granter, self._stopping = bells, granter, stopping
         self._states: dict[str, QueueState] = {}
@@ -78,5 +81,8 @@ class NotifyBroker(RedisBroker):
         )
 
     def fetch(self, queue: str, count: int) -> list[bytes | None]:
-        fetched: list[bytes | None] = self.do_fetch(queue, count)
-        return fetched
+        """By a script of ours: a full server refuses Dramatiq's own, and then nothing that was queued is ever done."""
+        return self._ledger.run(calls.fetch(queue, self.broker_id, count))
+
+    def settle(self, queue: str, rows: Sequence[tuple[str, str, calls.Fate]]) -> None:
+        self._ledger.run(calls.ack(queue, rows, kept=ASIDE_KEPT))

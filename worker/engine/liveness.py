@@ -28,7 +28,6 @@ from producers.pointers import (
     LIST_QUEUES,
     PRODUCER_ID,
     PointerMessage,
-    Pointers,
     broker_namespace,
     expand_pointer,
     poll_pointers,
@@ -57,14 +56,13 @@ class Liveness:
     def __init__(
         self,
         ledger: Ledger,
-        pointers: Pointers,
         identity: Identity,
         *,
         limit_s: float,
         stopping: Callable[[], bool],
         orphaned: Callable[[], None],
     ) -> None:
-        self._ledger, self._pointers, self._identity = ledger, pointers, identity
+        self._ledger, self._identity = ledger, identity
         self._beat_s = min(BEAT_S, limit_s / 4)
         self._stopping, self._orphaned = stopping, orphaned
         self._parent = os.getppid()
@@ -122,9 +120,9 @@ class Liveness:
         for _ in range(WAKES_A_TURN):
             reach("wake.before")
             found, more = self._ledger.run(calls.wake())
-            if found:
+            if found:  # not by Dramatiq's own script, which a full server refuses
                 reach("wake.after")
-                self._pointers.push(_messages(found))
+                self._ledger.run(calls.point(_rows(_messages(found))))
             if not more or self._stopping():
                 return
 
@@ -195,3 +193,12 @@ def _messages(found: list[Pointer]) -> list[PointerMessage]:
     messages = [expand_pointer(row.id, row.more == "0") for row in found if row.kind == "expand"]
     messages += [reconcile_pointer(row.id) for row in found if row.kind == "reconcile"]
     return messages + poll_pointers(polls)
+
+
+def _rows(messages: list[PointerMessage]) -> list[tuple[str, str, bytes]]:
+    """What Dramatiq's own enqueue would write: each message under an id of its own, which it also carries."""
+    rows = []
+    for message in messages:
+        id = uuid.uuid4().hex
+        rows.append((message.queue_name, id, message.copy(options={"redis_message_id": id}).encode()))
+    return rows

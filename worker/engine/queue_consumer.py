@@ -1,8 +1,8 @@
 """Fetch one Dramatiq queue, and never strand a message or a thread when Redis is away, read-only, full or silent.
 
 Dramatiq's own consumer gives up an acknowledgement on most errors, or repeats it for ever in the worker thread that ran
-the job. Here `ack`, `nack` and `requeue` only note the id, and the consumer's own thread writes what was noted, with
-commands that a full server allows. Invariants, each with a test named after it:
+the job. Here `ack`, `nack` and `requeue` only note the id, and the consumer's own thread writes what was noted, by
+scripts that a full server runs. Invariants, each with a test named after it:
 
 - `ack`, `nack` and `requeue` neither block nor raise.
 - `__next__` never raises: on any error of Redis it waits a little and answers None.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producers.fault_points import reach
+from producers.ledger.calls import Fate
 from producers.pointers import PointerMessage
 from worker.engine.bell import Bells
 
@@ -63,6 +64,9 @@ class Fetching(Protocol):
 
     def fetch(self, queue: str, count: int) -> list[bytes | None]:
         """At most ``count`` bodies, moved in one step into the ids that ``broker_id`` has not acknowledged."""
+
+    def settle(self, queue: str, rows: Sequence[tuple[str, str, Fate]]) -> None:
+        """Say what became of fetched messages: (who fetched it, id, fate). May run twice."""
 
 
 @dataclass(slots=True)
@@ -155,53 +159,20 @@ class QueueConsumer(Consumer):
         return MessageProxy(message)
 
     def _flush(self) -> None:
-        """Write what was noted. It is forgotten only after the server took it; each command may run twice."""
+        """Write what was noted. It is forgotten only after the server took it; the call may run twice."""
         state = self._state
         with state.flushing:
             with state.lock:
                 done, failed, back = list(state.done), list(state.failed), list(state.back)
-            if done:
+            rows: list[tuple[str, str, Fate]] = [(owner, mid, "done") for mid, owner in done]
+            rows += [(owner, mid, "aside") for mid, owner in failed]
+            rows += [(owner, mid, "back") for mid, owner in back]
+            if rows:
                 reach("ack.before", state.queue)
-                self._remove(done)
+                self._broker.settle(state.queue, rows)
                 reach("ack.after", state.queue)
-            for mid, owner in failed:
-                self._put_aside(mid, owner)
-            for mid, owner in back:
-                self._put_back(mid, owner)
             with state.lock:
                 del state.done[: len(done)], state.failed[: len(failed)], state.back[: len(back)]
-
-    def _remove(self, ids: list[tuple[str, str]]) -> None:
-        with self._broker.client.pipeline(transaction=False) as pipe:
-            for owner in {owner for _, owner in ids}:
-                pipe.srem(self._keys.unacknowledged(owner), *[mid for mid, whose in ids if whose == owner])
-            pipe.hdel(self._keys.bodies, *[mid for mid, _ in ids])
-            pipe.execute()
-
-    def _put_back(self, mid: str, owner: str) -> None:
-        """Give an id back to the tail of its queue, once: only who removes it from our set may push it."""
-        acks = self._keys.unacknowledged(owner)
-        if not self._broker.client.sismember(acks, mid):
-            return
-        with self._broker.client.pipeline(transaction=True) as pipe:
-            pipe.srem(acks, mid)
-            pipe.rpush(self._keys.waiting, mid)
-            pipe.execute()
-
-    def _put_aside(self, mid: str, owner: str) -> None:
-        client, keys = self._broker.client, self._keys
-        body: Any = client.hget(keys.bodies, mid)
-        with client.pipeline(transaction=True) as pipe:
-            if body is not None:
-                pipe.zadd(keys.aside, {mid: int(time.time() * 1000)})  # Dramatiq's own unit, for its own tools
-                pipe.hset(keys.aside_bodies, mid, body)
-            pipe.srem(keys.unacknowledged(owner), mid)
-            pipe.hdel(keys.bodies, mid)
-            pipe.execute()
-        oldest: Any = client.zrange(keys.aside, 0, -ASIDE_KEPT - 1)
-        if oldest:
-            client.zrem(keys.aside, *oldest)
-            client.hdel(keys.aside_bodies, *oldest)
 
     def _give_back_strays(self) -> None:
         state = self._state
@@ -212,15 +183,18 @@ class QueueConsumer(Consumer):
         with state.lock:
             noted = [*state.done, *state.failed, *state.back]
             known = {*state.out, *(mid for mid, _, _ in state.cache), *(mid for mid, _ in noted)}
+        rows: list[tuple[str, str, Fate]] = []
         for mid in {member.decode() for member in members} - known:
             body: Any = self._broker.client.hget(self._keys.bodies, mid)
             if body is None:
-                self._remove([(mid, owner)])
+                rows.append((owner, mid, "done"))
             elif _decoded(body) is None:
                 log.error("message_undecodable", queue=state.queue, put_aside=mid)
-                self._put_aside(mid, owner)
+                rows.append((owner, mid, "aside"))
             else:
-                self._put_back(mid, owner)
+                rows.append((owner, mid, "back"))
+        if rows:
+            self._broker.settle(state.queue, rows)
         state.suspect = False
 
     def _fetch(self) -> None:

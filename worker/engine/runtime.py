@@ -34,6 +34,7 @@ from worker.engine.slot_consumer import Granter
 from worker.patience import patiently
 from worker.publication import publication
 from worker.publishing import publish
+from worker.sending.failover import Failover
 from worker.sending.finisher import Finisher
 from worker.sending.sender import Sender
 from worker.sending.slots import lane_specs
@@ -72,11 +73,12 @@ class Runtime:
             bells=self.bells,
             lanes=self.lanes.keys(),
             stopping=self.stopping,
+            rests=lambda: self._failover is not None and self._failover.rests,
+            lost=self._lost,
         )
         self.loop = EngineLoop()
         self.liveness = Liveness(
             self.ledger,
-            self.pointers,
             self.identity,
             limit_s=config.timing.liveness_s,
             stopping=self.stopping,
@@ -94,6 +96,7 @@ class Runtime:
         send.register(self.broker, self._start_job)
         register(self.broker, self._context())
         # made by boot, on the loop
+        self._failover: Failover | None = None
         self._gateway: Gateway | None = None
         self._finisher: Finisher | None = None
         self._takes: TakeSchedule | None = None
@@ -107,7 +110,9 @@ class Runtime:
         self.loop.start()
         self.loop.run(self._prepare()).result()
         patiently(self.liveness.start, within_s=BOOT_PATIENCE_S)
-        BellThread(self.redis, self.settings.namespace, self.bells).start()
+        BellThread(
+            self.redis, self.settings.namespace, self.bells, lost=self._lost, forgotten=self._hear_of_failover
+        ).start()
         _quiet_the_collector()
         log.info("worker_booted", process=self.identity.current, configuration=answer, lanes=len(self.lanes))
 
@@ -118,7 +123,15 @@ class Runtime:
     async def _prepare(self) -> None:
         """On the loop: what belongs to it."""
         settings = self.settings
-        ledger = AsyncLedger(connect_async(settings.redis_url, max_connections=LOOP_CONNECTIONS), settings.namespace)
+        redis = connect_async(settings.redis_url, max_connections=LOOP_CONNECTIONS)
+        ledger = AsyncLedger(redis, settings.namespace)
+
+        async def reconnect() -> None:
+            await redis.connection_pool.disconnect(inuse_connections=False)
+            self.redis.connection_pool.disconnect(inuse_connections=False)
+
+        self._failover = Failover(ledger, process=lambda: self.identity.current, reconnect=reconnect)
+        self.loop.keep("failover", self._failover.run())
         self._gateway = Gateway(
             settings.telnyx_api_key,
             settings.telnyx_base_url,
@@ -126,7 +139,7 @@ class Runtime:
             connections=self.hands.total + 64,  # polls need some too
         )
         self._gateway.warm()
-        self._finisher = Finisher(ledger)
+        self._finisher = Finisher(ledger, self._failover)
         self.loop.keep("results", self._finisher.run())
         sender = Sender(
             self._gateway,
@@ -138,11 +151,21 @@ class Runtime:
         self._takes = TakeSchedule(
             ledger,
             process=lambda: self.identity.current,
+            failover=self._failover,
             lanes=self.lanes,
             on_taken=sender.taken,
             on_missed=sender.missed,
+            on_unsafe=sender.unsafe,
             on_lapsed=self.identity.report_lapse,
         )
+
+    def _lost(self, exc: BaseException, sent_s: float) -> None:
+        if self._failover is not None:
+            self._failover.lost(exc, sent_s)
+
+    def _hear_of_failover(self) -> None:
+        if self._failover is not None:
+            self._failover.heard_of()
 
     def _nudge(self) -> None:
         self.granter.nudge()

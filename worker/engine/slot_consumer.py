@@ -5,7 +5,7 @@ bound to a process before it leaves, and a process that dies here wastes slots, 
 
 - Never more slots than free hands; of one lane at most half of all hands, less what it has under way.
 - No hand is left over: whatever way a job ends, also one that never ran, its hands come back.
-- No exception leaves `__next__`, and a stopping process asks for no slots.
+- No exception leaves `__next__`, and a stopping process asks for no slots; nor does one that rests after a failover.
 
 All state lives in :class:`Granter`, outside the consumer, which Dramatiq replaces when it restarts.
 """
@@ -48,6 +48,8 @@ class Granter:
         ledger: For the consumer's thread.
         lanes: The lanes that this process can send from. Others (a newer release has published them) are left alone.
         stopping: True once nothing new may begin.
+        rests: True while slots may be of a server that has forgotten what was sent.
+        lost: Told of each call that failed, with the monotonic time at which it was sent.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class Granter:
         bells: Bells,
         lanes: Collection[str],
         stopping: Callable[[], bool],
+        rests: Callable[[], bool] = lambda: False,
+        lost: Callable[[RedisError, float], None] = lambda _exc, _sent_s: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._rests, self._lost = rests, lost
         self._ledger, self._identity, self._hands, self._clock = ledger, identity, hands, clock
         self._bells, self._bell, self._lanes, self._stopping = bells, bells[SEND], lanes, stopping
         self._now = now
@@ -84,11 +89,16 @@ class Granter:
             if self._stopping():
                 time.sleep(0.1)  # the bell may be set: waiting on it would spin
                 return None
+            if self._rests():
+                time.sleep(_FIRST_WAIT_S)
+                self._next_s = 0.0
+                return None
             if not self._is_time():
                 return None
             self._bell.clear()
             return self._ask()
         except RedisError as exc:
+            self._lost(exc, self._asked_s)
             if self._wait_s == _FIRST_WAIT_S:
                 log.warning("slots_unreachable", error=type(exc).__name__)
         except Exception:

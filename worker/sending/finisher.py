@@ -6,11 +6,13 @@ repeat harmless). Invariants, each with a test named after it:
 
 - A result stays pending until the ledger has answered.
 - A result that breaks the script holds up no other: its batch is split, and it is written alone.
+- No result is written to a server that may have forgotten its take, before that server has been told of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 import structlog
@@ -21,6 +23,7 @@ from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.calls import Finish
 from producers.ledger.ledger import AsyncLedger
+from worker.sending.failover import Failover
 
 BATCH = 50
 GATHER_S = 0.015  # how long a result waits for others
@@ -41,8 +44,8 @@ def breaks_script(exc: BaseException) -> bool:
 class Finisher:
     """One a process; all methods are for the event loop, except that ``pending`` may be read from anywhere."""
 
-    def __init__(self, ledger: AsyncLedger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: AsyncLedger, failover: Failover) -> None:
+        self._ledger, self._failover = ledger, failover
         self._waiting: deque[tuple[str, Finish]] = deque()
         self._some = asyncio.Event()
         self.pending = 0
@@ -86,13 +89,25 @@ class Finisher:
             reraise=True,
         )
         reach("finish.before")
-        answers: list[str] = await policy(self._ledger.run, calls.finish(process, results))
+        answers: list[str] = await policy(self._once, process, results)
         reach("finish.after")
         for result, word in zip(results, answers, strict=True):
             if word == "duplicate":
                 log.error("message_doubled", message_id=result.message, remedy=DOUBLED)
             elif word not in ("ok", "applied", "known"):
                 log.info("result_late", message_id=result.message, outcome=result.outcome, answer=word)
+
+    async def _once(self, process: str, results: list[Finish]) -> list[str]:
+        await self._failover.told()
+        sent_s, mark = time.monotonic(), self._failover.mark()
+        try:
+            words = await self._ledger.run(calls.finish(process, results))
+        except RedisError as exc:
+            self._failover.lost(exc, sent_s)
+            raise
+        self._failover.memory.finished(results, time.monotonic())
+        self._failover.answered(mark, words.gen)
+        return words
 
 
 def _say(state: RetryCallState) -> None:

@@ -88,6 +88,11 @@ class Sender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def unsafe(self, taken: Taken, due: DueSlot, process: str) -> None:
+        """This message was taken and must not be sent now: it goes back as it came."""
+        self._record(process, not_sent(taken, "failover"))
+        due.hand.give_back()
+
     async def _send(self, taken: Taken, due: DueSlot, process: str) -> None:
         result, missed = not_sent(taken, "interrupted"), False
         try:

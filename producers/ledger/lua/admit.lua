@@ -1,10 +1,11 @@
 -- Put what expand rendered into lanes or timers, once: a repeated or overtaken call changes nothing.
--- needs: base lanes opt_outs states
+-- needs: base lanes opt_outs states recall
 -- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), then a JSON object for each
 --   recipient: {to, lane, c = content unless shared, w = "release us" or nil, r = reason for a rejection, e = its title}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
---   shared content never changes once a message of the notification has it.
+--   shared content never changes once a message of the notification has it; what had been taken before a failover, and was
+--   forgotten, is not queued again.
 -- An item that breaks the script is rejected ("unreadable"), and its neighbours go on.
 local id, cursor, shared = ARGV[1], ARGV[2], ARGV[3]
 local queued, ended = 0, 0
@@ -46,6 +47,11 @@ local function place(mid, rec, item, fields)
     also('gm', rec.gm)
   else
     any = not opted_out(scopes(item.lane), rec.to)
+  end
+  local lost = lost_take(mid)
+  if lost then -- it has been sent before this server forgot so: nothing to queue
+    move(mid, rec, 'Q', nil, nil, fields)
+    return recall(mid, rec, lost, lost.h)
   end
   if not any then return finish_as(mid, rec, 'O', 'opted_out', fields) end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)

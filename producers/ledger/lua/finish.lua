@@ -7,7 +7,7 @@
 --    feedback = we were too fast: a repetition halves the rate;  silence = nothing clear comes back: then probe}
 --   outcomes: accepted, rejected, opted_out, retry, slow_down, configuration, not_sent, conflict, uncertain
 -- Returns one word for each: "ok", "stale" (the token is void, and this was no fact), "gone" (no such record), "poison" (it broke
---   the script and was put aside; its neighbours went on), or what a fact did.
+--   the script and was put aside; its neighbours went on), or what a fact did; then gen, the number of this call.
 -- Idempotent: the second call finds the token spent.
 local process = ARGV[1]
 local held = P .. 'held:' .. process
@@ -131,4 +131,5 @@ for i = 2, #ARGV do
 end
 for lane, class in pairs(lane_changed) do safely('arm', lane, arm, lane, class) end
 settle_counts()
+words_out[#words_out + 1] = call('INCR', P .. 'gen')
 return words_out

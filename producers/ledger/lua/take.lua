@@ -1,7 +1,7 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
 -- needs: base lanes buckets feedback opt_outs states
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
--- Returns {"lapsed"} or {"ok", now us, one list for each slot}:
+-- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
 --    how late its slot may be used, us}
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
@@ -252,4 +252,4 @@ for lane, l in pairs(lanes) do
 end
 settle_buckets()
 settle_counts()
-return { 'ok', int(NOW), unpack(answers) }
+return { 'ok', int(NOW), call('INCR', P .. 'gen'), unpack(answers) }

@@ -57,7 +57,7 @@ class Telnyx:
 
     def reset(self) -> None:
         self._http.post("/reset").raise_for_status()
-        self.faults(latency_ms=0, down=False, **{"429": 0.0, "cut_after_accept": 0.0})
+        self.faults(latency_ms=0, down=False, honour_keys=True, **{"429": 0.0, "cut_after_accept": 0.0})
 
     def faults(self, **changes: object) -> None:
         self._http.post("/faults", json=changes).raise_for_status()
@@ -65,8 +65,10 @@ class Telnyx:
     def summary(self) -> dict[str, Any]:
         return dict(self._http.get("/summary").json())
 
-    def arrivals_s(self) -> list[float]:
-        return sorted(row[0] / 1e6 for row in self._http.get("/arrivals", params={"all": "1"}).json())
+    def arrivals_s(self, sender: str | None = None) -> list[float]:
+        """When requests arrived; of one sender, by what its messages come from."""
+        rows = self._http.get("/arrivals", params={"all": "1"}).json()
+        return sorted(row[0] / 1e6 for row in rows if sender in (None, row[1]))
 
 
 @dataclass

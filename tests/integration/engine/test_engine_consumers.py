@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,7 +14,15 @@ from dramatiq.broker import MessageProxy
 from producers.ledger import calls
 from producers.ledger.connection import connect
 from producers.ledger.ledger import Ledger
-from producers.pointers import EXPAND, EXPAND_URGENT, QUEUES, Pointers, expand_pointer
+from producers.pointers import (
+    EXPAND,
+    EXPAND_URGENT,
+    FORGOTTEN,
+    QUEUES,
+    Pointers,
+    bell_channel,
+    expand_pointer,
+)
 from worker.engine.bell import Bells, BellThread
 from worker.engine.broker import NotifyBroker
 from worker.engine.clock import ServerClock
@@ -155,6 +164,29 @@ def test_a_bell_wakes_a_consumer_that_waits(
     assert time.monotonic() - began_s < 0.9  # without the bell it would have waited a second
 
 
+def test_a_bell_says_what_it_hears_of_a_failover_and_that_its_connection_broke(
+    engine: Engine, ledger: Ledger, redis_url: str, wait_until: Callable[..., Any]
+) -> None:
+    lost: list[float] = []
+    forgotten = threading.Event()
+    began_s = time.monotonic()
+    thread = BellThread(
+        connect(redis_url),
+        ledger.namespace,
+        engine.bells,
+        lost=lambda _exc, heard_s: lost.append(heard_s),
+        forgotten=forgotten.set,
+    )
+    thread.start()
+    wait_until(lambda: engine.bells.hears)
+    ledger.redis.publish(bell_channel(ledger.namespace), FORGOTTEN)
+    wait_until(forgotten.is_set)
+    ledger.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_until(lambda: lost)
+    assert began_s <= lost[0] <= time.monotonic()
+    wait_until(lambda: engine.bells.hears)
+
+
 def test_the_broker_refuses_delays_and_announces_no_delay_queue(engine: Engine) -> None:
     engine.broker.declare_queue(EXPAND)
     assert engine.broker.get_declared_delay_queues() == set()
@@ -242,3 +274,16 @@ def test_no_slots_while_redis_is_away_and_no_exception() -> None:
     assert [engine.granter.next_job() for _ in range(3)] == [None] * 3
     assert engine.hands.used == 0
     assert isinstance(engine.consume(EXPAND), QueueConsumer)
+
+
+def test_a_process_that_rests_after_a_failover_asks_for_no_slots(ledger: Ledger, numbers: Numbers) -> None:
+    publish(ledger, parse_config(CONFIG), 1)
+    engine, resting = Engine(ledger), threading.Event()
+    resting.set()
+    engine.granter._rests = resting.is_set
+    ledger.run(calls.beat(engine.identity.current, "first"))
+    fill(ledger, numbers(5))
+    assert [engine.granter.next_job() for _ in range(5)] == [None] * 5
+    assert ledger.redis.exists(ledger.key("g:fast")) == 0
+    resting.clear()
+    assert any(engine.granter.next_job() for _ in range(20))

@@ -31,7 +31,6 @@ def liveness(engine: Engine) -> Liveness:
     ledger = engine.ledger
     return Liveness(
         ledger,
-        Pointers(ledger.redis, ledger.namespace),
         engine.identity,
         limit_s=2,
         stopping=lambda: False,

@@ -20,6 +20,7 @@ from producers.ledger.reading import read_message
 from tests.integration.engine.test_engine_consumers import CONFIG, fill
 from worker.publication import publication
 from worker.publishing import publish
+from worker.sending.failover import Failover
 from worker.sending.finisher import Finisher
 from worker.sending.sender import Sender
 from worker.sending.slots import DueSlot, LaneSpec, lane_specs
@@ -88,17 +89,20 @@ class Line:
         self.results: list[Finish] = []
         self.missed: list[str] = []
         self.lapsed: list[str] = []
-        self.finisher = Finisher(self.ledger)
+        self.failover = Failover(self.ledger, process=lambda: PROCESS)
+        self.finisher = Finisher(self.ledger, self.failover)
         self.sender = Sender(gateway, lanes=lanes, public_url=None, record=self._record, more=lambda: None)
         self.takes = TakeSchedule(
             self.ledger,
             process=lambda: PROCESS,
+            failover=self.failover,
             lanes=lanes,
             on_taken=self.sender.taken,
             on_missed=self._missed,
+            on_unsafe=self.sender.unsafe,
             on_lapsed=self.lapsed.append,
         )
-        self._writing = asyncio.ensure_future(self.finisher.run())
+        self._running = [asyncio.ensure_future(work) for work in (self.finisher.run(), self.failover.run())]
 
     def _record(self, process: str, result: Finish) -> None:
         self.results.append(result)
@@ -114,7 +118,8 @@ class Line:
                 await asyncio.sleep(0.005)
 
     async def aclose(self) -> None:
-        self._writing.cancel()
+        for task in self._running:
+            task.cancel()
         await self.ledger.redis.aclose()
 
 
@@ -377,3 +382,47 @@ def test_a_result_that_breaks_the_script_holds_up_no_other(line: MakeLine, ledge
     message = read_message(ledger, f"{notification}-0")
     assert message
     assert message.state == "accepted"
+
+
+def test_nothing_is_taken_while_the_server_may_have_forgotten_what_was_sent(
+    line: MakeLine, ledger: Ledger, numbers: Numbers
+) -> None:
+    notification = fill(ledger, numbers(3))
+    gateway = Gateway()
+
+    async def work() -> None:
+        ours = line(gateway)
+        ours.failover.lost(RedisConnectionError("reset by the test"), time.monotonic())
+        due = granted(ledger)
+        ours.takes.add(due)
+        await ours.until(lambda: len(ours.missed) == len(due))
+        assert set(ours.missed) == {"rest"}
+        assert gateway.sent == []
+        await ours.aclose()
+
+    run(work())
+    message = read_message(ledger, f"{notification}-0")
+    assert message
+    assert (message.state, message.attempts) == ("queued", 0)
+
+
+def test_what_a_server_gave_that_has_forgotten_takes_goes_back_unsent(
+    line: MakeLine, ledger: Ledger, numbers: Numbers
+) -> None:
+    notification = fill(ledger, numbers(1))
+    gateway = Gateway()
+
+    async def work() -> None:
+        ours = line(gateway)
+        assert ours.failover.answered(0, 1_000)  # so many takes and finishes had been told of; the server knows of none
+        due = granted(ledger)
+        ours.takes.add(due)
+        await ours.until(lambda: len(ours.results) == len(due))
+        assert [result.outcome for result in ours.results] == ["not_sent"]
+        assert gateway.sent == []
+        await ours.aclose()
+
+    run(work())
+    message = read_message(ledger, f"{notification}-0")
+    assert message
+    assert (message.state, message.attempts) == ("queued", 0)
