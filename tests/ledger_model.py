@@ -864,7 +864,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """The way to a leg, which chance alone walks rarely: one under way ends without arriving, and is sent again."""
         process, t = next((p, t) for p, t in reversed(self.taken) if self.messages[t.message].state == "S")
         verdict: Any = "rejected" if letter == "R" else "accepted"
-        result = self.result(t, verdict, delay_us=0, hold_us=0, bucket="own", other_id=False, count=False)
+        result = self.result(
+            t, verdict, delay_us=0, hold_us=0, scope="sender", feedback=False, other_id=False, count=False
+        )
         assert self.run_call(calls.finish(process, [result])) == [self.finished(process, result)]
 
         def hear(state: str) -> None:
