@@ -6,6 +6,7 @@ campaign bounds further is left out, for a bound may be too high and never too l
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ def most_messages(publication: Mapping[str, Any], span_s: float) -> float:
     buckets = publication["buckets"]
 
     def paced(name: str) -> float:
-        return float(span_s * 1e6 / buckets[name]["t_us"])
+        return math.inf if "gate" in buckets[name] else float(span_s * 1e6 / buckets[name]["t_us"])
 
     senders: dict[str, list[str]] = {}  # own bucket → what else the sender draws on; its SMS and MMS share the own one
     for lane in publication["lanes"].values():
