@@ -198,6 +198,25 @@ class Chaos:
             self.frozen = None
         self.done["workers frozen"] += 1
 
+    def freeze_web(self) -> None:
+        """Callbacks wait in its sockets, or are given up by the provider and come again."""
+        if self.web is not None:
+            self._freeze(lambda number: os.killpg(self.web.pid, number) if self.web else None)
+            self.done["web frozen"] += 1
+
+    def stall_the_server(self) -> None:
+        """Every process that lives misses its beats at once, and none may be taken for dead."""
+        self._freeze(lambda number: os.kill(self.server.pid, number))
+        self.done["Redis stalled"] += 1
+
+    def _freeze(self, tell: Callable[[int], None]) -> None:
+        until_s = time.monotonic() + self.draw.uniform(1, 8)
+        tell(signal.SIGSTOP)
+        try:
+            self.wait(lambda: time.monotonic() > until_s, what="the end of a freeze")
+        finally:
+            tell(signal.SIGCONT)
+
     def _start_tree(self, fault: str = "") -> Child:
         tree = self.service.start("worker", "--processes", "1", "--threads", str(self.threads), fault=fault)
         if fault:

@@ -34,7 +34,8 @@ def deaths(chaos: Chaos, kills: int) -> list[Callable[[], None]]:
     """So many of workers; of web, the server, the clock, and freezes, a twelfth of that each."""
     some = max(1, kills // 12)
     acts: list[Callable[[], None]] = [chaos.kill_a_worker] * (kills - kills // 2) + [chaos.doom_a_worker] * (kills // 2)
-    return acts + [chaos.kill_web, chaos.kill_the_server, chaos.kill_clock, chaos.freeze_a_worker] * some
+    acts += [chaos.kill_web, chaos.kill_the_server, chaos.kill_clock] * some
+    return acts + [chaos.freeze_a_worker, chaos.freeze_web, chaos.stall_the_server] * some
 
 
 def live_through(
