@@ -904,7 +904,7 @@ class LedgerMachine(RuleBasedStateMachine):
             last.cancelled = True
         made = Message(
             id, many=False, klass=first.klass, job_type=first.job_type, to=first.to, until_us=self.now + valid_us, send_at_us=0,
-            state="Q", lane=last.lane, expanded=True,
+            submitted_us=self.now, state="Q", lane=last.lane, expanded=True,
         )  # fmt: skip
         if made.group:
             made.members = {p: "O" if self.blocked(made.lane, p) else "A" for p in made.to.split(",")}
