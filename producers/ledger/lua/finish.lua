@@ -50,6 +50,8 @@ end
 
 local function again(mid, rec, r, more, front)
   if rec.cx then return finish_as(mid, rec, 'C', 'cancelled', more) end
+  -- taken by two, around a failover: this verdict is clear, but not the other one's
+  if rec.mb and config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil, more) end
   -- its validity may have ended while it was away, and then nobody would come to end it in a lane that gives nothing
   if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', more) end
   local delay = num(r.delay, 0)

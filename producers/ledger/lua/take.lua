@@ -7,7 +7,8 @@
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
--- taken; what may be out is taken again only with the same builder, within 23 h of its first request.
+-- taken; what may be out is taken again only with the same builder, within 23 h of its first request, and never if its job
+-- type gives up.
 local process, token = ARGV[1], ARGV[2]
 local alive = P .. 'alive:' .. process
 if call('EXISTS', alive) == 0 then return { 'lapsed' } end
@@ -142,6 +143,10 @@ end
 local function ended(mid, rec, l, builder)
   if NOW >= num(rec.vu, 0) then
     finish_as(mid, rec, 'E', 'validity')
+    return true
+  end
+  if rec.mb and config('give_up:' .. rec.jt) then -- a failover has shown that another may have sent it
+    move(mid, rec, 'X', 'give_up', nil)
     return true
   end
   if rec.mb and rec.bv ~= builder then

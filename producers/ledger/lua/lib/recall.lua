@@ -21,7 +21,7 @@ local function hold_again(mid, rec, t, process)
   call('HSET', P .. 'held:' .. holder, mid, t.k)
 end
 
--- Returns "held" (it was forgotten, and is being sent again), "doubled" (another has taken it since: it may leave twice), or
+-- Returns "held" (it was forgotten, and is being sent again), "doubled" (another took it since: it may leave twice), or
 -- "known" (nothing was forgotten, or the message has gone on).
 local function recall(mid, rec, t, process)
   if rec.tk == t.k or rec.pid then return 'known' end
@@ -30,7 +30,8 @@ local function recall(mid, rec, t, process)
     hold_again(mid, rec, t, process)
     return 'held'
   end
-  if attempt == t.a and rec.s == 'S' and t.x then
+  local goes_on = rec.s == 'S' or rec.s == 'U' or rec.s == 'Q' or rec.s == 'W'
+  if attempt == t.a and goes_on and t.x then -- whatever came of the other take says nothing of this one
     call('HSET', mkey(mid), 'mb', '1', 'an', tostring(attempt + 1)) -- two requests have the number of one
     call('HINCRBY', P .. 'counts', 'doubled_takes', 1)
     return 'doubled'
