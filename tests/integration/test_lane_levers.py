@@ -89,6 +89,8 @@ def test_a_drained_lane_lets_go_what_was_submitted_before_and_keeps_what_came_la
     urgent = queue(ledger, klass=0)
     admit(ledger, late_expansion)  # submitted before, expanded after
     assert (shown(ledger).state, shown(ledger).reason) == ("draining", "moving away")
+    assert shown(ledger).leaving == 4
+    assert "4 that were there before leave, 4 later ones wait" in read_explanations(ledger, "alerts")[0].words
     left = {one(ledger, clock).message for _ in range(4)}
     assert left == {*before, f"{late_expansion}-0"}
     later(ledger, clock, 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from ledger_kit import admit, finish, publication, queue, state, submit, take_now, view
+from ledger_kit import admit, finish, lane, publication, queue, state, submit, take_now, view
 
 from producers.ledger import calls
 from producers.ledger.calls import Finish, Take, Taken
@@ -254,3 +254,28 @@ def test_what_was_sent_before_it_was_forgotten_does_not_expire_when_it_is_expand
     assert state(ledger, f"{id}-0") == "sending"
     finish(ledger, taken, "accepted")
     assert state(ledger, f"{id}-0") == "accepted"
+
+
+def test_what_was_forgotten_counts_for_the_day_again(ledger: Ledger) -> None:
+    limited = publication(
+        {"alerts": lane("alerts", "s:alerts", "d:acme", profile="p1")},
+        {"s:alerts": {"t_us": 10_000}, "d:acme": {"cap": 10, "tz": "UTC", "reserve": 0.1}},
+        digest="capped",
+    )
+    ledger.run(calls.publish(limited, {}))
+
+    def used() -> int:
+        return int(ledger.redis.hget(ledger.key("b:d:acme"), "used") or 0)  # type: ignore[arg-type]
+
+    mid, ours, theirs = forgotten_and_taken_by_another(ledger)
+    assert used() == 1
+    assert repost(ledger, remembered(ours), remembered(theirs, "p2")) == ["doubled", "known"]
+    assert used() == 2, "both may have left"
+    held = queue(ledger)
+    replica = Replica(ledger)
+    (taken,) = take_now(ledger)
+    assert taken.message == held
+    replica.take_over()
+    assert used() == 2
+    assert repost(ledger, remembered(taken), remembered(taken)) == ["held", "known"]
+    assert used() == 3
