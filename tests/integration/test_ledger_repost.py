@@ -267,7 +267,7 @@ def test_what_was_forgotten_counts_for_the_day_again(ledger: Ledger) -> None:
     def used() -> int:
         return int(ledger.redis.hget(ledger.key("b:d:acme"), "used") or 0)  # type: ignore[arg-type]
 
-    mid, ours, theirs = forgotten_and_taken_by_another(ledger)
+    _, ours, theirs = forgotten_and_taken_by_another(ledger)
     assert used() == 1
     assert repost(ledger, remembered(ours), remembered(theirs, "p2")) == ["doubled", "known"]
     assert used() == 2, "both may have left"

@@ -116,7 +116,7 @@ local function record_result(r)
     word = 'gone'
   elseif r.o == 'accepted' then
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
-    hold_back(rec, r, r.why or 'provider_queue')
+    if call('HGET', held, mid) == r.k then hold_back(rec, r, r.why or 'provider_queue') end -- not when it is said again
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
     settle_verdict(mid, rec, r)
     word = 'ok'

@@ -183,12 +183,13 @@ local function ended(mid, rec, l, builder)
   return false
 end
 
--- Whether what is left of the day is enough for all of a group.
-local function fits(l, class, counted)
+-- Until when a group waits for which what is left of the day is not enough, nil if it is: past the others, who may still
+-- go, and not until midnight, for a cap may be raised.
+local LOOK_AGAIN = 600000000
+local function too_many_until(l, class, counted)
   for _, b in ipairs(l.buckets) do
-    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return false end
+    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return math.min(b.reset, NOW + LOOK_AGAIN) end
   end
-  return true
 end
 
 -- Give leave for one message, or nil when it ends instead.
@@ -207,9 +208,10 @@ local function leave(mid, lane, l, slot, builder, message_token)
     units = #string.gsub(rec.gm, 'O', '')
     counted = units
   end
-  if rec.gr and not fits(l, rec.k, counted) then
-    put(rec, mid, true)
-    return { 'missed', 'capped' }
+  local wait_until = rec.gr and too_many_until(l, rec.k, counted)
+  if wait_until then
+    move(mid, rec, 'W', 'daily_cap', wait_until)
+    return nil
   end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)
