@@ -128,6 +128,9 @@ def test_one_dead_letter_is_shown_whole(
     )  # fmt: skip
     assert notify("dead", mid, "--show-numbers", "--json")["to"] == NUMBER
     assert f"notify replay {mid}" in notify("dead", mid)
+    waiting = enqueue(ledger, config, notifier, to=OTHER)
+    assert notify("dead", waiting, "--json")["why"] is None, "it is no dead letter"
+    assert "only rejected, failed and unconfirmed messages are replayed" in notify("dead", waiting)
     assert "no message" in notify("dead", "f" * 32 + "-0", code=1)
     assert "<notification>-<index>" in notify("dead", "nonsense", code=2)
 

@@ -89,6 +89,8 @@ def test_a_drained_lane_lets_go_what_was_submitted_before_and_keeps_what_came_la
     urgent = queue(ledger, klass=0)
     admit(ledger, late_expansion)  # submitted before, expanded after
     assert (shown(ledger).state, shown(ledger).reason) == ("draining", "moving away")
+    assert shown(ledger).leaving == 4
+    assert "4 that were there before leave, 4 later ones wait" in read_explanations(ledger, "alerts")[0].words
     left = {one(ledger, clock).message for _ in range(4)}
     assert left == {*before, f"{late_expansion}-0"}
     later(ledger, clock, 3)
@@ -313,3 +315,30 @@ def test_receipts_without_a_limit_rest_nothing(ledger: Ledger, clock: Any) -> No
     fact = Fact(ref=taken.message, provider_id=f"pid-{taken.message}", state="F", error=("w", "40004", "refused"))
     ledger.run(calls.receipt("", [fact]))
     assert shown(ledger).state == "open"
+
+
+def test_a_group_that_the_day_has_no_room_for_holds_up_nobody_and_goes_when_it_has(ledger: Ledger, clock: Any) -> None:
+    def publish_cap(cap: int) -> None:
+        buckets = {"s:alerts": {"t_us": 10_000}, "d:acme": {"cap": cap, "tz": "UTC", "reserve": 0.0}}
+        lanes = {"alerts": lane("alerts", "s:alerts", "d:acme")}
+        ledger.run(calls.publish(publication(lanes, buckets, digest=f"cap {cap}"), {}))
+
+    publish_cap(3)
+    group = queue(ledger, to=",".join(f"+1312555010{i}" for i in range(4)))
+    single = queue(ledger)
+    assert one(ledger, clock).message == single
+    assert state(ledger, group) == "scheduled"
+    publish_cap(10)
+    later(ledger, clock, 601)
+    assert one(ledger, clock).message == group
+
+
+def test_an_answer_that_is_said_again_rests_nothing_again(ledger: Ledger, clock: Any) -> None:
+    queue(ledger)
+    taken = one(ledger, clock)
+    for _ in range(2):
+        finish(ledger, taken, "accepted", hold_us=5_000_000, feedback=True)
+        hold = ledger.redis.hget(ledger.key("b:s:alerts"), "hold")
+        clock.shift(6)
+        assert shown(ledger).state == "open"
+    assert hold

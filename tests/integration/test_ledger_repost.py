@@ -7,7 +7,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from ledger_kit import admit, finish, publication, queue, state, submit, take_now, view
+from ledger_kit import admit, finish, lane, publication, queue, state, submit, take_now, view
 
 from producers.ledger import calls
 from producers.ledger.calls import Finish, Take, Taken
@@ -194,3 +194,88 @@ def test_every_take_and_every_finish_is_counted(ledger: Ledger) -> None:
     assert ledger.run(calls.finish("p1", [result])).gen == known + 1
     assert ledger.run(calls.take("p1", "t", [])).gen == known + 2
     assert ledger.run(calls.repost("p1", [])).gen == known + 2
+
+
+def forgotten_and_taken_by_another(ledger: Ledger, **other: Any) -> tuple[str, Taken, Taken]:
+    """A message that p1 took, that the server forgot so, and that p2 took then."""
+    mid = queue(ledger, **other)
+    replica = Replica(ledger)
+    (ours,) = take_now(ledger, "p1")
+    replica.take_over()
+    (theirs,) = take_now(ledger, "p2")
+    return mid, ours, theirs
+
+
+def test_a_clear_verdict_on_the_second_take_says_nothing_of_the_first(ledger: Ledger) -> None:
+    mid, ours, theirs = forgotten_and_taken_by_another(ledger)
+    finish(ledger, theirs, "slow_down", process="p2", why="x")
+    assert repost(ledger, remembered(ours)) == ["doubled"]
+    assert repost(ledger, remembered(ours)) == ["known"]
+    (third,) = take_now(ledger, "p2")
+    assert third.may_be_out
+    finish(ledger, third, "rejected", process="p2", why="x", code="40310")
+    assert state(ledger, mid) == "unconfirmed"
+
+
+def test_a_late_verdict_of_the_second_take_does_not_clear_what_the_first_may_have_sent(ledger: Ledger) -> None:
+    mid, ours, theirs = forgotten_and_taken_by_another(ledger)
+    ledger.redis.zadd(ledger.key("timers"), {mid: 0})  # as after 30 s
+    ledger.run(calls.wake())
+    assert state(ledger, mid) == "uncertain"
+    assert repost(ledger, remembered(ours)) == ["doubled"]
+    finish(ledger, theirs, "rejected", process="p2", why="x", code="40310")
+    assert state(ledger, mid) == "unconfirmed"
+
+
+@pytest.mark.parametrize("verdict", ["slow_down", "retry", "not_sent"])
+@pytest.mark.parametrize("told_first", [True, False])
+def test_what_two_have_taken_is_never_asked_again_if_its_job_type_gives_up(
+    ledger: Ledger, verdict: Any, told_first: bool
+) -> None:
+    mid, ours, theirs = forgotten_and_taken_by_another(ledger, job_type="careful")
+    if told_first:
+        assert repost(ledger, remembered(ours)) == ["doubled"]
+    finish(ledger, theirs, verdict, process="p2", why="x")
+    if not told_first:
+        assert repost(ledger, remembered(ours)) == ["held" if verdict == "not_sent" else "doubled"]
+    assert take_now(ledger, "p2") == []
+    assert state(ledger, mid) == ("sending" if verdict == "not_sent" and not told_first else "unconfirmed")
+
+
+def test_what_was_sent_before_it_was_forgotten_does_not_expire_when_it_is_expanded_again(ledger: Ledger) -> None:
+    id = submit(ledger)
+    replica = Replica(ledger)
+    admit(ledger, id)
+    (taken,) = take_now(ledger)
+    replica.take_over()
+    assert repost(ledger, remembered(taken)) == ["early"]
+    ledger.redis.hset(ledger.key(f"m:{id}-0"), "vu", 1)  # its validity has ended meanwhile
+    admit(ledger, id)
+    assert state(ledger, f"{id}-0") == "sending"
+    finish(ledger, taken, "accepted")
+    assert state(ledger, f"{id}-0") == "accepted"
+
+
+def test_what_was_forgotten_counts_for_the_day_again(ledger: Ledger) -> None:
+    limited = publication(
+        {"alerts": lane("alerts", "s:alerts", "d:acme", profile="p1")},
+        {"s:alerts": {"t_us": 10_000}, "d:acme": {"cap": 10, "tz": "UTC", "reserve": 0.1}},
+        digest="capped",
+    )
+    ledger.run(calls.publish(limited, {}))
+
+    def used() -> int:
+        return int(ledger.redis.hget(ledger.key("b:d:acme"), "used") or 0)  # type: ignore[arg-type]
+
+    _, ours, theirs = forgotten_and_taken_by_another(ledger)
+    assert used() == 1
+    assert repost(ledger, remembered(ours), remembered(theirs, "p2")) == ["doubled", "known"]
+    assert used() == 2, "both may have left"
+    held = queue(ledger)
+    replica = Replica(ledger)
+    (taken,) = take_now(ledger)
+    assert taken.message == held
+    replica.take_over()
+    assert used() == 2
+    assert repost(ledger, remembered(taken), remembered(taken)) == ["held", "known"]
+    assert used() == 3

@@ -37,6 +37,12 @@ def test_a_shared_bucket_rules_by_all_that_waits_for_it() -> None:
     assert "the account's limit" in shared.words
 
 
+def test_a_lane_that_drains_is_done_when_what_was_there_before_has_left() -> None:
+    found = explain(lane(100, state="draining", reason="moving", leaving=10), [OWN], {"s:alerts": 100}, now_us=NOW)
+    assert found.done_us == NOW + 100_000
+    assert found.words.startswith("draining (moving): 10 that were there before leave, 90 later ones wait")
+
+
 def test_a_cap_counts_its_days() -> None:
     cap = Bucket(name="d:acme", cap=1000, used=990, reset_us=NOW + 7)
     found = explain(lane(2011), [OWN, cap], {"d:acme": 2011}, now_us=NOW)

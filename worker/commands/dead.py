@@ -142,7 +142,8 @@ def _row(letter: DeadLetter, settings: Settings, *, show_numbers: bool) -> dict[
     from worker.web import presenting
 
     code, title, phase = letter.error or ("", "", "")
-    words = presenting.why_dead(code, title, phase, letter.reason)
+    # of what is no dead letter (it has arrived, or is on its way) nothing needs an excuse
+    words = None if letter.why_not == "not_dead" else presenting.why_dead(code, title, phase, letter.reason)
     return {
         "id": letter.id,
         "to": [number if show_numbers else mask(number) for number in letter.to.split(",")],
@@ -162,6 +163,7 @@ def _row(letter: DeadLetter, settings: Settings, *, show_numbers: bool) -> dict[
 def _show_one(id: str, ledger: Ledger, settings: Settings, *, show_numbers: bool, as_json: bool) -> None:
     from producers.ledger.reading import entry_of, read_message
     from producers.masking import mask
+    from worker.replaying import REFUSALS
     from worker.settings import Config
     from worker.web import presenting
 
@@ -180,8 +182,9 @@ def _show_one(id: str, ledger: Ledger, settings: Settings, *, show_numbers: bool
         print_json({**whole, **told})
         return
     print(f"{whole['id']}  {whole['state']}  {row['job_type']}  to {', '.join(row['to'])}")
-    print(f"why: {row['why']}")
-    print("replay: " + (f"notify replay {whole['id']}" if row["replayable"] else f"no: {row['why_not']}"))
+    if row["why"]:
+        print(f"why: {row['why']}")
+    print("replay: " + (f"notify replay {whole['id']}" if row["replayable"] else f"no: {REFUSALS[row['why_not']]}"))
     steps = [[s["at"], s["leg"], s["state"], s["attempt"], s["reason"] or ""] for s in whole["timeline"]]
     print_table(["at", ">leg", "state", ">attempt", "reason"], steps)
     if whole["errors"]:

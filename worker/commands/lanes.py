@@ -62,7 +62,7 @@ def drain(
 
 @app.command()
 def resume(sender: Sender, as_json: AsJson = False) -> None:
-    """Let messages leave again; ends holds too."""
+    """Let messages leave again; ends the sender's own hold and slow-down too."""
     _change(sender, "resume", "", as_json=as_json)
 
 

@@ -6,6 +6,7 @@ Reading is apart from reckoning: :func:`explain` is pure. Invariants, each with 
 
 - The bucket that rules is one of the lane's own list.
 - A lane with nothing waiting is done now; a lane that is paused, or whose sender is gone, is never done by itself.
+- A lane that is drained is done when what was there before has left; what came later is never gone by itself.
 - A daily cap counts its days: what is over it waits for the next midnight.
 """
 
@@ -84,25 +85,39 @@ def explain(lane: LaneView, buckets: Sequence[Bucket], backlogs: Mapping[str, in
         buckets: The lane's, its own first.
         backlogs: For each bucket's name, what waits in all lanes that draw on it, this one included.
     """
-    waiting = sum(lane.backlog.values())
+    backlog = sum(lane.backlog.values())
+    waiting = backlog if lane.leaving is None else lane.leaving
     own = buckets[0]
     # Of an idle lane, the one that would rule the next message.
     ends = {b.name: b.done_us(max(1, waiting if b is own else backlogs.get(b.name, waiting)), now_us) for b in buckets}
     rules = max(buckets, key=lambda b: (ends[b.name], b is own))
     stands = lane.state in ("paused", "drained", "gone")
-    done_us = now_us if not waiting else None if stands else ends[rules.name]
+    done_us = now_us if not backlog else None if stands else ends[rules.name]
     return Explanation(
         lane=lane, buckets=tuple(buckets), rules=rules, done_us=done_us, words=_words(lane, rules, now_us)
     )
 
 
 def _words(lane: LaneView, rules: Bucket, now_us: int) -> str:
+    if lane.state == "draining":
+        later = sum(lane.backlog.values()) - (lane.leaving or 0)
+        return (
+            f"draining ({lane.reason}): {lane.leaving or 0:,} that were there before leave, {later:,} later ones wait until it "
+            f"is resumed; {_ruled(rules, now_us)}"
+        )
     if lane.state == "paused":
         return f"paused ({lane.reason}): nothing leaves until it is resumed"
     if lane.state == "drained":
-        return f"drained ({lane.reason}): nothing that was there before is left, and later messages wait until it is resumed"
+        return (
+            f"drained ({lane.reason}): what waited in it has left; later messages wait until it is resumed. What is scheduled, "
+            "or waits for another try, still leaves in its time"
+        )
     if lane.state == "gone":
         return "its sender is not configured any more: nothing leaves, and validity ends what waits"
+    return _ruled(rules, now_us)
+
+
+def _ruled(rules: Bucket, now_us: int) -> str:
     if rules.held_until_us > now_us:
         return f"{rules.meaning} ({rules.name}) rests: {rules.why or 'held'}"
     if rules.cap is not None:

@@ -26,11 +26,13 @@ class LaneView:
 
     Attributes:
         state: ``paused`` by a person; ``draining`` by a person: what was submitted before leaves, later messages wait, and
-            ``drained`` once none of the former waits; ``held`` until ``held_until_us`` (a limit of the provider, a cap of the
+            ``drained`` once none of the former waits in the lane (what is scheduled, or waits for another try, has yet to
+            come); ``held`` until ``held_until_us`` (a limit of the provider, a cap of the
             day); ``slowed``: the provider said repeatedly that we are too fast; ``gone``: its sender is no longer
             configured, so nothing leaves.
         reason: Why it is paused, drained, held or slowed, else None.
         backlog: Messages by class: urgent, normal, bulk.
+        leaving: Of a lane that is drained, how many of its backlog were there before; else None.
         interval_us: Between two units at its own rate, as it is now.
         speed: The share that it may use now of the rate of ``slowest``, the most slowed-down bucket that it draws on; 1: none.
         free_at_us: When its own bucket has the next slot; in the past if it is idle.
@@ -48,6 +50,7 @@ class LaneView:
     overridden: bool
     free_at_us: int
     scopes: tuple[str, ...]
+    leaving: int | None = None
 
     def wait_us(self, klass: int, now_us: int) -> int:
         """How long a message of this class that came now would wait, as far as this lane alone decides."""
@@ -144,6 +147,7 @@ def _view(
         overridden=bool(own["overridden"]),
         free_at_us=int(float(own.get("tat", 0))),
         scopes=tuple(lane.get("scp", "").split()),
+        leaving=int(lane["leaving"]) if "leaving" in lane else None,
     )
 
 

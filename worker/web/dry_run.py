@@ -118,7 +118,7 @@ def _opted_out(ledger: Ledger, lane: str, config: Config, job: JobType, numbers:
 
 def _leaves_at(ledger: Ledger, lane: str, request: ValidRequest, now_us: int) -> str | None:
     published = read_lanes(ledger, [lane])
-    if not published or published[0].state in ("paused", "gone"):
+    if not published or published[0].state in ("paused", "draining", "drained", "gone"):
         return None
     if request.send_at_us is not None:
         return rfc3339(request.send_at_us)

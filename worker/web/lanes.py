@@ -56,7 +56,7 @@ async def pause(request: Request, caller: Operator, sender: SenderName) -> Respo
 
 @router.post(
     "/{sender}/resume",
-    summary="Let messages leave again; ends holds too",
+    summary="Let messages leave again; ends the sender's own hold and slow-down too",
     response_model=LanesAnswer,
     responses=problems(404),
 )

@@ -37,7 +37,6 @@ local function place(mid, rec, item, fields)
     for _, v in ipairs(add_error(rec, 'x', item.r, item.e)) do fields[#fields + 1] = v end
     return finish_as(mid, rec, 'R', item.r, fields)
   end
-  if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', fields) end
   rec.ln = item.lane
   also('ln', item.lane)
   if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
@@ -49,10 +48,11 @@ local function place(mid, rec, item, fields)
     any = not opted_out(scopes(item.lane), rec.to)
   end
   local lost = lost_take(mid)
-  if lost then -- it has been sent before this server forgot so: nothing to queue
+  if lost then -- it has been sent before this server forgot so: nothing to queue, nor to end
     move(mid, rec, 'Q', nil, nil, fields)
     return recall(mid, rec, lost, lost.h)
   end
+  if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', fields) end
   if not any then return finish_as(mid, rec, 'O', 'opted_out', fields) end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)
   if release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end

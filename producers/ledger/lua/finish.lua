@@ -50,6 +50,8 @@ end
 
 local function again(mid, rec, r, more, front)
   if rec.cx then return finish_as(mid, rec, 'C', 'cancelled', more) end
+  -- taken by two, around a failover: this verdict is clear, but not the other one's
+  if rec.mb and config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil, more) end
   -- its validity may have ended while it was away, and then nobody would come to end it in a lane that gives nothing
   if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', more) end
   local delay = num(r.delay, 0)
@@ -114,7 +116,7 @@ local function record_result(r)
     word = 'gone'
   elseif r.o == 'accepted' then
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
-    hold_back(rec, r, r.why or 'provider_queue')
+    if call('HGET', held, mid) == r.k then hold_back(rec, r, r.why or 'provider_queue') end -- not when it is said again
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
     settle_verdict(mid, rec, r)
     word = 'ok'

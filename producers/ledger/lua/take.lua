@@ -7,7 +7,8 @@
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
--- taken; what may be out is taken again only with the same builder, within 23 h of its first request.
+-- taken; what may be out is taken again only with the same builder, within 23 h of its first request, and never if its job
+-- type gives up.
 local process, token = ARGV[1], ARGV[2]
 local alive = P .. 'alive:' .. process
 if call('EXISTS', alive) == 0 then return { 'lapsed' } end
@@ -144,6 +145,10 @@ local function ended(mid, rec, l, builder)
     finish_as(mid, rec, 'E', 'validity')
     return true
   end
+  if rec.mb and config('give_up:' .. rec.jt) then -- a failover has shown that another may have sent it
+    move(mid, rec, 'X', 'give_up', nil)
+    return true
+  end
   if rec.mb and rec.bv ~= builder then
     move(mid, rec, 'X', 'builder_changed', nil)
     return true
@@ -178,12 +183,13 @@ local function ended(mid, rec, l, builder)
   return false
 end
 
--- Whether what is left of the day is enough for all of a group.
-local function fits(l, class, counted)
+-- Until when a group waits for which what is left of the day is not enough, nil if it is: past the others, who may still
+-- go, and not until midnight, for a cap may be raised.
+local LOOK_AGAIN = 600000000
+local function too_many_until(l, class, counted)
   for _, b in ipairs(l.buckets) do
-    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return false end
+    if b.cap and b.used + counted > (class == '2' and b.bulk_cap or b.cap) then return math.min(b.reset, NOW + LOOK_AGAIN) end
   end
-  return true
 end
 
 -- Give leave for one message, or nil when it ends instead.
@@ -202,9 +208,10 @@ local function leave(mid, lane, l, slot, builder, message_token)
     units = #string.gsub(rec.gm, 'O', '')
     counted = units
   end
-  if rec.gr and not fits(l, rec.k, counted) then
-    put(rec, mid, true)
-    return { 'missed', 'capped' }
+  local wait_until = rec.gr and too_many_until(l, rec.k, counted)
+  if wait_until then
+    move(mid, rec, 'W', 'daily_cap', wait_until)
+    return nil
   end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)

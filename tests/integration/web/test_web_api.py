@@ -337,8 +337,10 @@ def test_a_dry_run_knows_when_it_would_leave(web: Web) -> None:
     assert datetime.fromisoformat(_dry(web, {**NOTICE, "send_at": at.isoformat()})["leaves_at"]) == at
     soon = datetime.fromisoformat(_dry(web, NOTICE)["leaves_at"])
     assert abs(soon - datetime.now(UTC)) < timedelta(seconds=30)
-    web.call("POST", "/v1/lanes/local/pause")
-    assert _dry(web, NOTICE)["leaves_at"] is None
+    for lever in ("drain", "pause"):
+        web.call("POST", f"/v1/lanes/local/{lever}")
+        assert _dry(web, NOTICE)["leaves_at"] is None
+        web.call("POST", "/v1/lanes/local/resume")
 
 
 def test_a_dry_run_counts_the_backlog(web: Web, ledger: Ledger) -> None:

@@ -5,6 +5,14 @@
 
 local function lost_takes() return P .. 'lost' end
 
+-- A day's cap counts what is taken, and was forgotten with the take. (A pace needs no such thing: everyone rests meanwhile.)
+local function count_again(rec)
+  local people = rec.gr and select(2, string.gsub(rec.gm or '', '[^O]', '')) or 1
+  for _, name in ipairs(words(call('HGET', P .. 'lane:' .. rec.ln, 'bk'))) do
+    if string.sub(name, 1, 2) == 'd:' then call('HINCRBY', P .. 'b:' .. name, 'used', people) end
+  end
+end
+
 local function hold_again(mid, rec, t, process)
   local holder = call('EXISTS', P .. 'alive:' .. t.h) == 1 and t.h or process
   local more = { 'tk', t.k, 'h', holder, 'bv', t.b, 'an', tostring(t.a) }
@@ -19,9 +27,10 @@ local function hold_again(mid, rec, t, process)
     move(mid, rec, 'S', 'recalled', NOW + 30000000, more)
   end
   call('HSET', P .. 'held:' .. holder, mid, t.k)
+  count_again(rec)
 end
 
--- Returns "held" (it was forgotten, and is being sent again), "doubled" (another has taken it since: it may leave twice), or
+-- Returns "held" (it was forgotten, and is being sent again), "doubled" (another took it since: it may leave twice), or
 -- "known" (nothing was forgotten, or the message has gone on).
 local function recall(mid, rec, t, process)
   if rec.tk == t.k or rec.pid then return 'known' end
@@ -30,9 +39,11 @@ local function recall(mid, rec, t, process)
     hold_again(mid, rec, t, process)
     return 'held'
   end
-  if attempt == t.a and rec.s == 'S' and t.x then
+  local goes_on = rec.s == 'S' or rec.s == 'U' or rec.s == 'Q' or rec.s == 'W'
+  if attempt == t.a and goes_on and t.x then -- whatever came of the other take says nothing of this one
     call('HSET', mkey(mid), 'mb', '1', 'an', tostring(attempt + 1)) -- two requests have the number of one
     call('HINCRBY', P .. 'counts', 'doubled_takes', 1)
+    count_again(rec)
     return 'doubled'
   end
   return 'known'
