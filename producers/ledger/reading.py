@@ -16,6 +16,11 @@ from producers.ledger.states import FINAL, STATES
 
 _STEP = re.compile(r"([A-Z])([0-9a-z]+)(?:\.([0-9a-z_]+))?(?:~(\d+))?")
 CHUNK = 200
+# Reasons for which a request that was taken did not leave.
+_UNSENT = frozenset({
+    "late", "failover", "unanswered", "interrupted", "unbuildable", "pool", "dns", "tls", "connect", "connect_refused",
+    "connect_timeout",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +87,15 @@ def _texts(flat: dict[bytes, bytes]) -> dict[str, str]:
 def timeline(record: dict[str, str], leg: int = 1) -> list[Step]:
     """The steps of a record's ``tl`` field: a letter, base-36 milliseconds since submit, and a reason if there is one.
 
-    A long one has lost its middle; ``~<n>`` after a step says how many attempts are not shown.
+    A long one has lost its middle; ``~<n>`` after a step says how many attempts are not shown. An attempt is a request that
+    left: what came back unsent is tried again under the same number.
     """
-    steps, attempt = [], 0
+    steps: list[Step] = []
+    attempt = 0
     for letter, ms, reason, left_out in _STEP.findall(record.get("tl", "")):
         attempt += letter == "S"
+        if letter in "QW" and reason in _UNSENT and steps and steps[-1].state == STATES["S"]:
+            attempt -= 1
         at_us = int(record["at"]) + int(ms, 36) * 1000
         steps.append(Step(at_us=at_us, state=STATES[letter], leg=leg, attempt=attempt, reason=reason))
         attempt += int(left_out or 0)

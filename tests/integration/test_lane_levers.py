@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 import time_machine
-from ledger_kit import HOUR_US, admit, finish, lane, publication, queue, state, submit, take_now
+from ledger_kit import HOUR_US, admit, finish, lane, publication, queue, state, submit, take_now, view
 
 from producers.ledger import calls
 from producers.ledger.calls import Fact, Taken
@@ -342,3 +342,13 @@ def test_an_answer_that_is_said_again_rests_nothing_again(ledger: Ledger, clock:
         clock.shift(6)
         assert shown(ledger).state == "open"
     assert hold
+
+
+def test_what_came_back_unsent_is_tried_again_under_the_same_number(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger)
+    finish(ledger, one(ledger, clock), "not_sent", why="late")
+    finish(ledger, one(ledger, clock), "retry", why="40008", uses_a_try=True)
+    finish(ledger, one(ledger, clock), "accepted")
+    seen = view(ledger, mid)
+    assert [step.attempt for step in seen.timeline if step.state == "sending"] == [1, 1, 2]
+    assert seen.attempts == 2

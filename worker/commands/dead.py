@@ -289,4 +289,4 @@ def _tell(done: list[Replayed], *, as_json: bool) -> None:
             print(f"{row.entry}  refused, {row.why}: {row.words}")
         elif len(done) <= 50:
             print(f"{row.entry}  again as {row.message}")
-    print(f"{made:,} sent again, {counts['refused']:,} refused" if done else "no dead letters")
+    print(f"{made:,} queued again, {counts['refused']:,} refused" if done else "no dead letters")
