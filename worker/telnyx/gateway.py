@@ -67,7 +67,8 @@ class _Flight:
 
     connected: bool = False
     queued: bool = False
-    deadline_s: float | None = None  # monotonic: without a connection by then, it must not leave any more
+    created: bool = False  # its connection had to be made, which may have taken long
+    deadline_s: float | None = None  # monotonic: if its connection is made later, it must not leave any more
     late: bool = False
 
 
@@ -230,7 +231,7 @@ def _session(connections: int) -> aiohttp.ClientSession:
         limit=connections, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=60, ssl=httpx.create_ssl_context()
     )
     trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_note_connected)
+    trace.on_connection_create_end.append(_note_created)
     trace.on_connection_reuseconn.append(_note_connected)
     trace.on_connection_queued_start.append(_note_queued)
     trace.on_connection_queued_end.append(_note_unqueued)
@@ -249,13 +250,19 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
     import aiohttp
 
     class Punctual(aiohttp.TCPConnector):
-        """Gives no connection to a request that it comes too late for: between the last look at the clock and the bytes
-        there may be seconds of DNS, TCP and TLS."""
+        """Gives no new connection to a request that it comes too late for: between the last look at the clock and the bytes
+        there may be seconds of DNS, TCP and TLS. One from the pool costs no time, so there the first look holds: to look
+        again after the work of building a request would waste that work, on a host that is short of it already."""
 
         async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
             connection = await super().connect(*args, **kwargs)
             flight = _flight.get()
-            if flight is None or flight.deadline_s is None or time.monotonic() <= flight.deadline_s:
+            if (
+                flight is None
+                or flight.deadline_s is None
+                or not flight.created
+                or time.monotonic() <= flight.deadline_s
+            ):
                 return connection
             connection.release()
             flight.connected, flight.late = False, True
@@ -268,6 +275,11 @@ def _transport(session: aiohttp.ClientSession) -> httpx.AsyncBaseTransport:
     from httpx_aiohttp import AiohttpTransport
 
     return AiohttpTransport(client=session)
+
+
+async def _note_created(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
+    if (flight := _flight.get()) is not None:
+        flight.connected = flight.created = True
 
 
 async def _note_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
