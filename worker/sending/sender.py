@@ -32,7 +32,7 @@ from worker.telnyx.outcomes import Outcome
 
 POISON_DELAY_S = 1.0
 MISSED_SAID_EACH_S = 5.0
-PATIENCE = 0.9  # of the tolerance: from the last look at the clock to the bytes on the wire takes a little more
+PATIENCE = 0.75  # of the tolerance: from the last look at the clock to the wire it takes a little more, up to some milliseconds
 LATE, LATE_TRIES = "late", 3
 _REMEMBERED = 1000
 
