@@ -63,6 +63,8 @@ def test_whatever_ends_the_demo_leaves_nothing_running(number, tmp_path, wait_un
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads of ours here
     )
     try:
         # the server, the sandbox and web run, so there is something to leave behind
