@@ -42,7 +42,7 @@ local function hold_back(rec, r, why)
   if r.silence then
     probe(names, NOW + r.hold)
   elseif r.feedback then
-    slow_down(names, r.scope, NOW + r.hold, why, r.taken)
+    slow_down(names, r.scope, NOW + r.hold, why, taken_at(rec))
   else
     hold(bucket_of(names, r.scope), NOW + r.hold, why)
   end
@@ -110,7 +110,6 @@ local function record_result(r)
   local mid = r.m
   local rec = record(mid)
   local word
-  r.taken = taken_at(rec)
   if rec.ln and r.o ~= 'uncertain' and r.o ~= 'not_sent' then hear_of(of_lane(rec)) end
   if not rec.s then
     word = 'gone'
