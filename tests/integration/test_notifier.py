@@ -78,11 +78,11 @@ def test_many_are_written_in_order_or_not_at_all(notifier: Notifier, ledger: Led
         "+13125550400",
         "+13125550800",
     ]
-    before = ledger.redis.dbsize()
+    before = set(ledger.redis.scan_iter(match=f"{ledger.prefix}*"))
     with pytest.raises(InvalidNotification) as caught:
         notifier.enqueue_many([rows[0], {**rows[1], "to": "12"}, {"job_type": "otp", "to": TO}])
     assert {e.field for e in caught.value.errors} == {"[1].to", "[2].variables.code"}
-    assert ledger.redis.dbsize() == before
+    assert set(ledger.redis.scan_iter(match=f"{ledger.prefix}*")) == before
 
 
 def test_urgent_and_small_has_a_queue_of_its_own(notifier: Notifier, ledger: Ledger) -> None:

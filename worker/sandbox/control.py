@@ -62,7 +62,7 @@ def row_of(message: Message) -> dict[str, Any]:
         "arrived_at": message.arrived_us,
         "sent_at": message.sent_us,
         "completed_at": message.completed_us,
-        "wait_seconds": message.wait_s,
+        "wait_seconds": message.wait_seconds,
         "status": message.statuses[0] if len(message.statuses) == 1 else message.statuses,
         "errors": [error["code"] for errors in message.errors for error in errors],
         "replayed": message.replays,

@@ -119,7 +119,7 @@ class Message:
             "sent_at": None if is_first else iso_or_none(self.sent_us),
             "completed_at": None if is_first else iso_or_none(self.completed_us),
             "valid_until": self._valid_until() if is_first or self.sent_us is None else None,
-            "wait_seconds": self.wait_s,
+            "wait_seconds": self.wait_seconds,
             "errors": errors,
         }
         if draft.is_group:
@@ -145,8 +145,13 @@ class Message:
             "body": draft.whatsapp,
             "encoding": draft.encoding,
             "received_at": iso(self.arrived_us),
-            "wait_seconds": self.wait_s,
+            "wait_seconds": self.wait_seconds,
         }
+
+    @property
+    def wait_seconds(self) -> float:
+        """The wait as answers show it; kept whole, so that rounding never lets a message leave early."""
+        return round(self.wait_s, 3)
 
     def _valid_until(self) -> str:
         from_us = self.draft.send_at_us or self.arrived_us

@@ -32,7 +32,7 @@ class SenderQueues:
         if leaves_s - now_s > self._longest_s:
             raise Refusal("40318", "The queue of this sender is full.", "/from")
         self._free_at_s[sender] = leaves_s + units / rate
-        return round(leaves_s - now_s, 3)
+        return leaves_s - now_s
 
     def clear(self) -> None:
         self._free_at_s.clear()
