@@ -63,8 +63,10 @@ end
 -- What was held by the same dead processes comes back at the same time, and the one that ends them would end the same
 -- others again, until all had lost too many holders. So those that lost two come back apart, each at an instant of its own.
 local function apart(mid, rec)
-  local drawn = tonumber(string.sub(redis.sha1hex(mid .. ':' .. num(rec.dk, 0)), 1, 8), 16) / 4294967296
-  local wait = 1 + drawn * 5000000 * 2 ^ num(rec.dk, 0)
+  local mixed = num(rec.dk, 0)
+  for i = 1, #mid do mixed = (mixed * 48271 + string.byte(mid, i)) % 2147483647 end
+  mixed = mixed * 48271 % 2147483647 * 48271 % 2147483647 -- so that neighbours' ids are no neighbours
+  local wait = 1 + mixed / 2147483647 * 5000000 * 2 ^ num(rec.dk, 0)
   return move(mid, rec, 'W', 'apart', NOW + wait)
 end
 
