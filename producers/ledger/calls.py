@@ -442,11 +442,51 @@ def opt(
 ) -> Call[int]:
     """Record an opt-out or opt-in of ``number`` in ``scopes`` ("global", "profile:<id>", "sender:<name>").
 
-    ``source``: webhook, list, answer, api, cli. ``inbound``: the inbound message as JSON without bodies, kept once by its
+    ``source``: webhook (the provider's own reading of a message), keyword (ours), list, answer, receipt, api, cli,
+    import. ``inbound``: the inbound message as JSON without bodies, kept once by its
     event id (``evidence``). Returns how many scopes it changed.
     """
     args: list[Arg] = [number, direction, occurred_us, source, evidence, int(by_operator), inbound, *scopes]
     return Call("opt", args, int)
+
+
+@dataclass(frozen=True, slots=True)
+class OptRow:
+    """One row of a file or of the provider's list. A scope that starts with ``?`` is only marked as shown by the list."""
+
+    number: str
+    out: bool
+    scopes: Sequence[str]
+    occurred_us: int = 0  # 0: now
+    evidence: str = ""
+
+
+class OptRows(NamedTuple):
+    changed: int
+    broken: int
+
+
+def opt_rows(
+    rows: Iterable[OptRow], *, source: str, by_operator: bool = False, list_number: int = 0, quiet: bool = False
+) -> Call[OptRows]:
+    """Record some hundreds of rows. ``list_number``: they are the provider's list (1 and up). ``quiet``: without events."""
+    args: list[Arg] = [source, int(by_operator), list_number or "", int(quiet)]
+    for row in rows:
+        args += [row.number, "out" if row.out else "in", row.occurred_us, row.evidence, " ".join(row.scopes)]
+    return Call("opt_rows", args, lambda r: OptRows(int(r[0]), int(r[1])))
+
+
+class Swept(NamedTuple):
+    gone: int  # lifted, or to be lifted
+    listed: int  # of the provider's list at all
+
+
+def opt_sweep(
+    what: Literal["count", "lift"], buckets: Sequence[str], *, older: int, older_began_us: int, newer_began_us: int
+) -> Call[Swept]:
+    """Count or lift what list ``older`` and all after it do not show, in buckets ``<scope>:<last four>``."""
+    args: list[Arg] = [what, older, older_began_us, newer_began_us, *buckets]
+    return Call("opt_sweep", args, lambda r: Swept(int(r[0]), int(r[1])))
 
 
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:

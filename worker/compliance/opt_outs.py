@@ -8,24 +8,29 @@ operator or app. Either blocks, and neither lifts the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producers.ledger.ledger import Ledger
 
 NUMBERS_A_TRIP = 1_000
+# As the ledger keeps them: a letter each. webhook is the provider's own reading of a message, keyword is ours.
+SOURCES: Mapping[str, str] = {
+    "w": "webhook", "k": "keyword", "l": "list", "a": "answer", "r": "receipt", "p": "api", "c": "cli", "i": "import",
+}  # fmt: skip
 _SCOPE = re.compile(r"global|profile:[0-9a-fA-F-]{36}|sender:[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saying:
-    """What one side said last. ``source``: webhook, list, answer, api or cli."""
+    """What one side said last. ``source``: a value of ``SOURCES``. ``list``: the last of the provider's lists to show it."""
 
     out: bool
     at_us: int
     source: str
     evidence: str
+    list: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,7 @@ def opted_out_among(ledger: Ledger, numbers: Sequence[str], scopes: Sequence[str
 
 
 def _key(ledger: Ledger, scope: str, number: str) -> str:
-    return ledger.key(f"o:{scope}:{number[:-2]}")
+    return ledger.key(f"o:{scope}:{number[-4:]}")
 
 
 def _blocks(fields: Iterable[bytes | None]) -> bool:
@@ -90,5 +95,11 @@ def _blocks(fields: Iterable[bytes | None]) -> bool:
 def _saying(field: bytes | None) -> Saying | None:
     if field is None:
         return None
-    letter, at, source, evidence = (*field.decode(errors="replace").split(":", 3), "", "", "")[:4]
-    return Saying(out=letter == "o", at_us=int(at or 0), source=source, evidence=evidence)
+    letter, at, source, evidence, shown = (*field.decode(errors="replace").split(":", 4), "", "", "", "")[:5]
+    return Saying(
+        out=letter == "o",
+        at_us=int(at or 0),
+        source=SOURCES.get(source, source),
+        evidence=evidence,
+        list=int(shown) if shown.isdecimal() else 0,
+    )

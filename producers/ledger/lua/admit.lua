@@ -17,10 +17,10 @@ local function scopes(lane)
 end
 
 -- The members of a group that have opted out, as letters; and whether anybody may be texted.
-local function members(rec, lane)
+local function members(mid, rec, lane)
   local letters, any = '', false
   for number in string.gmatch(rec.to, '[^,]+') do
-    local out = opted_out(scopes(lane), number)
+    local out = must_not_text(mid, number, scopes(lane), rec.jt, 'admit')
     letters = letters .. (out and 'O' or 'A')
     any = any or not out
   end
@@ -42,10 +42,8 @@ local function place(mid, rec, item, fields)
   if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
   local any
   if rec.gr then
-    rec.gm, any = members(rec, item.lane)
+    rec.gm, any = members(mid, rec, item.lane)
     also('gm', rec.gm)
-  else
-    any = not opted_out(scopes(item.lane), rec.to)
   end
   local lost = lost_take(mid)
   if lost then -- it has been sent before this server forgot so: nothing to queue, nor to end
@@ -53,7 +51,9 @@ local function place(mid, rec, item, fields)
     return recall(mid, rec, lost, lost.h)
   end
   if NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity', fields) end
-  if not any then return finish_as(mid, rec, 'O', 'opted_out', fields) end
+  if rec.gr and not any or not rec.gr and must_not_text(mid, rec.to, scopes(item.lane), rec.jt, 'admit') then
+    return finish_as(mid, rec, 'O', 'opted_out', fields)
+  end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)
   if release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end
   move(mid, rec, 'Q', nil, nil, fields)

@@ -76,7 +76,7 @@ local function settle_verdict(mid, rec, r)
   elseif o == 'opted_out' then
     local scopes = of_lane(rec).scopes
     local scope = scopes[#scopes] or 'global' -- the narrowest is last: the profile if known, else the sender
-    if not rec.gr then set_opt(scope, rec.to, true, NOW, 'answer', r.code or '', false) end
+    if not rec.gr then set_opt(scope, rec.to, true, NOW, 'answer', mid, false) end
     finish_as(mid, rec, 'O', r.why, more)
   elseif o == 'uncertain' then
     doubt(mid, rec, r.why, more)

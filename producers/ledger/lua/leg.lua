@@ -35,7 +35,7 @@ if l[1] ~= '1' then return refuse('no_lane') end
 
 local letters, any = '', false
 for person in string.gmatch(last.to, '[^,]+') do
-  local out = opted_out(words(l[2]), person)
+  local out = must_not_text(id, person, words(l[2]), last.jt, 'leg')
   letters = letters .. (out and 'O' or 'A')
   any = any or not out
 end

@@ -1,5 +1,5 @@
 -- Record that a person opted out or in; and, for an inbound message, keep it for the apps.
--- needs: base states opt_outs
+-- needs: base states opt_outs in_flight
 -- ARGV: number, "out" | "in" | "" (neither: only keep the inbound message), occurred us (0: now), source, evidence, operator 0|1,
 --       inbound (JSON without bodies, '' if this is no inbound message), then the scopes.
 -- Returns the number of scopes that this changed. Idempotent: the newer occurrence wins, an event id is kept once.
@@ -11,6 +11,7 @@ if ARGV[2] ~= '' then
     if set_opt(ARGV[i], number, ARGV[2] == 'out', at, ARGV[4], ARGV[5], ARGV[6] == '1') then changed = changed + 1 end
   end
 end
+if changed > 0 and ARGV[2] == 'out' then note_in_flight(number) end
 if ARGV[7] ~= '' and call('SET', P .. 'ie:' .. ARGV[5], '1', 'NX', 'EX', 259200) then
   call('XADD', P .. 'in', 'MAXLEN', '~', 100000, '*', 'd', ARGV[7], 't', int(NOW))
   event('inbound.received', ARGV[5], {}, ARGV[2])

@@ -158,7 +158,7 @@ local function ended(mid, rec, l, builder)
     return true
   end
   if not rec.gr then
-    if opted_out(l.scopes, rec.to) then
+    if must_not_text(mid, rec.to, l.scopes, rec.jt, 'take') then
       finish_as(mid, rec, 'O', 'opted_out')
       return true
     end
@@ -168,7 +168,7 @@ local function ended(mid, rec, l, builder)
   for number in string.gmatch(rec.to, '[^,]+') do
     i = i + 1
     letters[i] = string.sub(rec.gm or '', i, i)
-    if letters[i] ~= 'O' and opted_out(l.scopes, number) then letters[i], changed = 'O', true end
+    if letters[i] ~= 'O' and must_not_text(mid, number, l.scopes, rec.jt, 'take') then letters[i], changed = 'O', true end
     if letters[i] ~= 'O' then any = true end
   end
   if rec.mb and changed then -- the same bytes would reach somebody who has said no
