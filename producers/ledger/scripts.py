@@ -24,8 +24,8 @@ LUA = Path(__file__).parent / "lua"
 # others (submit, hear, an admit of many recipients) are refused with a clear error, for they would go on filling it.
 RUNS_WHEN_FULL = frozenset(
     {
-        "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant", "lane", "fetch", "ack",
-        "point", "load", "publish", "repost",
+        "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant",
+        "lane", "fetch", "ack", "point", "load", "publish", "repost",
     }
 )  # fmt: skip
 
