@@ -36,6 +36,7 @@ GAP_S = 0.010  # between two grants, unless rung: else every process wakes at ev
 RUNG_GAP_S = 0.002
 LO_S = calls.GRANT_LO_US / 1e6  # a lane may be served this long before it is due
 LONGEST_S = 1.0
+LITTLE = 64  # of a lane with at most this part of all hands under way, the exact count does not matter
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
 log = structlog.get_logger(__name__)
@@ -132,10 +133,10 @@ class Granter:
         self._next_s = self._now() + LONGEST_S
         if room.free <= 0:
             return None  # the next hand to come free rings
-        process, quotas = self._identity.current, self._quotas(room)
+        process, quota, quotas = self._identity.current, self._quota, self._quotas(room)
         sent_s = self._asked_s = self._now()
         reach("grant.before")
-        granted = self._ledger.run(calls.grant(process, room.free, lane_quota=self._hands.total // 2, quotas=quotas))
+        granted = self._ledger.run(calls.grant(process, room.free, lane_quota=quota, quotas=quotas))
         reach("grant.after", "slots" if granted.slots else "")
         received_s = self._now()
         self._wait_s = _FIRST_WAIT_S
@@ -150,20 +151,25 @@ class Granter:
             self._hands.content()
         return self._keep(granted.slots)
 
+    @property
+    def _quota(self) -> int:
+        """Of a lane that is not among :meth:`_quotas`: it has little under way, and with this it stays within half."""
+        return self._hands.total // 2 - self._hands.total // LITTLE
+
     def _quotas(self, room: Room) -> dict[str, int]:
-        most = self._hands.total // 2
-        quotas = {lane: max(0, most - used) for lane, used in room.in_lanes.items()}
+        """What lanes may get that have much under way. The others are not named: there may be a thousand of them."""
+        most, little = self._hands.total // 2, self._hands.total // LITTLE
+        quotas = {lane: max(0, most - used) for lane, used in room.in_lanes.items() if used > little}
         return {**quotas, **dict.fromkeys(self._strange, 0)}
 
     def _is_cramped(self, slots: list[calls.Slot], room: Room, quotas: dict[str, int]) -> bool:
         """Would more have been granted with more hands? Then the next hand to come free should ring."""
         if len(slots) >= room.free:
             return True
-        most = self._hands.total // 2
         counts: dict[str, int] = {}
         for slot in slots:
             counts[slot.lane] = counts.get(slot.lane, 0) + 1
-        spent = any(count >= quotas.get(lane, most) for lane, count in counts.items())
+        spent = any(count >= quotas.get(lane, self._quota) for lane, count in counts.items())
         return spent or any(quota == 0 and lane not in self._strange for lane, quota in quotas.items())
 
     def _keep(self, slots: list[calls.Slot]) -> int | None:

@@ -14,6 +14,23 @@ call('PEXPIRE', P .. 'alive:' .. process, math.floor(setting('liveness_us', 1000
 local quotas, later, out = {}, {}, {}
 for i = 7, #ARGV, 2 do quotas[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
+-- Changes of `due` are gathered here (member -> score, or false: out of it) and written before it is read again.
+local DUE, moved = P .. 'due', {}
+
+local function write_due()
+  local entries, gone = {}, {}
+  for member, score in pairs(moved) do
+    if score then
+      entries[#entries + 1], entries[#entries + 2] = int(score), member
+    else
+      gone[#gone + 1] = member
+    end
+  end
+  moved = {}
+  for i = 1, #entries, 1000 do call('ZADD', DUE, unpack(entries, i, math.min(i + 999, #entries))) end
+  for i = 1, #gone, 1000 do call('ZREM', DUE, unpack(gone, i, math.min(i + 999, #gone))) end
+end
+
 local function waiters(b)
   if not b.waiters then b.waiters = call('ZCARD', P .. 'w:' .. b.name) end
   return b.waiters
@@ -24,18 +41,18 @@ end
 local function place(lane, at, score, was, class)
   if at ~= was then call('HSET', P .. 'lane:' .. lane, 'at', at) end
   if at == 'due' then
-    call('ZADD', P .. 'due', int(score), 'l:' .. lane)
+    moved['l:' .. lane] = score
   else
-    if was == 'due' then call('ZREM', P .. 'due', 'l:' .. lane) end
+    if was == 'due' then moved['l:' .. lane] = false end
     wait_at(at, lane, class)
     local b = bucket(at)
     b.waiters = call('ZCARD', P .. 'w:' .. at)
-    if b.waiters == 1 then call('ZADD', P .. 'due', int(math.max(free_at(b), NOW + LO + 1)), 'b:' .. at) end
+    if b.waiters == 1 then moved['b:' .. at] = math.max(free_at(b), NOW + LO + 1) end
   end
 end
 
 local function nowhere(lane, was)
-  if was == 'due' then call('ZREM', P .. 'due', 'l:' .. lane) end
+  if was == 'due' then moved['l:' .. lane] = false end
   call('HDEL', P .. 'lane:' .. lane, 'at')
 end
 
@@ -132,7 +149,7 @@ local function serve(lane, most, turn)
       place(lane, first_queue(names, 1) or turn, nil, was, class)
     else
       later[#later + 1] = lane
-      call('ZREM', P .. 'due', 'l:' .. lane)
+      moved['l:' .. lane] = false
     end
   elseif granted <= 0 and bulk > 0 and not bulk_may_go then
     place(lane, 'due', math.max(reset, NOW + LO + 1), was)
@@ -202,24 +219,30 @@ local function serve_bucket(name)
     v = math.max(v, NOW + LO + 1)
   end
   b.waiters = nil
-  if waiters(b) > 0 then call('ZADD', P .. 'due', int(v), 'b:' .. name) end
+  moved['b:' .. name] = waiters(b) > 0 and v
 end
 
+local function serve_due(member)
+  local name = string.sub(member, 3)
+  if string.sub(member, 1, 2) == 'b:' then return serve_bucket(name) end
+  visits = visits - 1
+  visit(name, quotas[name] or quota, nil)
+end
+
+local BATCH = 50
 while hands > 0 and visits > 0 do
-  local head = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-  if #head == 0 or tonumber(head[2]) > NOW + LO then break end
-  local kind, name = string.sub(head[1], 1, 2), string.sub(head[1], 3)
-  if kind == 'b:' then
-    call('ZREM', P .. 'due', head[1])
-    serve_bucket(name)
-  else
-    visits = visits - 1
-    visit(name, quotas[name] or quota, nil)
+  local members = call('ZRANGEBYSCORE', DUE, '-inf', int(NOW + LO), 'LIMIT', 0, BATCH)
+  if #members == 0 then break end
+  for _, member in ipairs(members) do
+    if hands <= 0 or visits <= 0 then break end
+    if moved[member] == nil then serve_due(member) end -- else one before it has moved it meanwhile
   end
+  write_due()
 end
 for _, lane in ipairs(later) do place(lane, 'due', NOW, 'due') end
+write_due()
 settle_buckets()
-local head = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
+local head = call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
 local reply = { 'ok', int(NOW), #head > 0 and int(tonumber(head[2])) or '' }
 for i = 1, #out do reply[i + 3] = out[i] end
 return reply
