@@ -63,14 +63,12 @@ class BareGateway(gateway.Gateway):
         self._base_url = base_url
         self._headers = {"Authorization": f"Bearer {api_key}"}
 
-    def warm(self) -> None:
-        pass
-
     async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome:
-        body = {name.rstrip("_"): value for name, value in request.kwargs.items()}
         headers = {**self._headers, "Idempotency-Key": request.key}
         try:
-            async with self._session.post(self._base_url + request.path, json=body, headers=headers) as response:
+            async with self._session.post(
+                self._base_url + request.path, json=request.body, headers=headers
+            ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return uncertain("cut")

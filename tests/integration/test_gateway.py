@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from telnyx import AsyncTelnyx
 
-from worker.telnyx.builder import Content, Request, SenderSpec, build
+from worker.telnyx.builder import METHODS, Content, Request, SenderSpec, build
 from worker.telnyx.gateway import Facts, Gateway, NotFound, Outcome, Unavailable
 
 PROFILE = "abc85f64-5717-4562-b3fc-2c9600000000"
@@ -601,10 +602,38 @@ async def test_a_poll_without_an_answer_says_nothing_about_its_message(
         assert await client.retrieve("some-id") == expected
 
 
-async def test_warming_makes_no_request() -> None:
-    async with provider(respond(200, ACCEPTED)) as server, gateway(server.url) as client:
-        client.warm()
-        assert server.received == []
+@pytest.mark.parametrize("channel", sorted(METHODS))
+async def test_what_leaves_is_what_the_sdks_own_method_would_send(channel: str) -> None:
+    """Only the order of the fields is ours; the path, the names, the values and the key are the SDK's."""
+    message = {"type": "template", "template": {"name": "code", "language": {"policy": "deterministic", "code": "en_US"},
+               "components": [{"type": "body", "parameters": [{"type": "text", "text": BODY}]}]}}  # fmt: skip
+    content = Content(text=BODY, media_urls=("https://a.test/a.png",), subject="hello", whatsapp=message)
+    sender = SenderSpec("s", channel, "+13125550001", PROFILE)
+    request = build(sender, [PERSON], content, ref="r-0", public_url="https://app.test")
+    async with provider(respond(200, ACCEPTED)) as server:
+        async with gateway(server.url) as client:
+            await client.send(request)
+        sdk = AsyncTelnyx(api_key=API_KEY, base_url=server.url, max_retries=0)
+        method = getattr(sdk.messages, request.method_name)
+        await method(**request.kwargs, idempotency_key=request.key)
+        await sdk.close()
+    ours, theirs = server.received
+    assert (ours.method, ours.path, json.loads(ours.body)) == (theirs.method, theirs.path, json.loads(theirs.body))
+    for name in ("idempotency-key", "authorization", "content-type", "accept"):
+        assert ours.headers[name] == theirs.headers[name]
+
+
+async def test_what_asks_for_a_message_is_what_the_sdks_own_method_would_ask() -> None:
+    async with provider(respond(200, {"data": {}})) as server:
+        async with gateway(server.url) as client:
+            await client.retrieve("an id/..")
+            await client.retrieve_group("an id/..")
+        sdk = AsyncTelnyx(api_key=API_KEY, base_url=server.url, max_retries=0)
+        await sdk.messages.with_raw_response.retrieve("an id/..")
+        await sdk.messages.with_raw_response.retrieve_group_messages("an id/..")
+        await sdk.close()
+    paths = [(asked.method, asked.path) for asked in server.received]
+    assert paths[:2] == paths[2:]
 
 
 async def test_a_closed_gateway_sends_nothing() -> None:

@@ -138,7 +138,6 @@ class Runtime:
             public_url=settings.public_url,
             connections=self.hands.total + 64,  # polls need some too
         )
-        self._gateway.warm()
         self._finisher = Finisher(ledger, self._failover)
         self.loop.keep("results", self._finisher.run())
         sender = Sender(

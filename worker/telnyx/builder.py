@@ -19,7 +19,7 @@ from typing import Any, Final
 
 __all__ = ["BUILDER_VERSION", "METHODS", "Content", "Request", "SenderSpec", "build", "builder_version"]
 
-BUILDER_VERSION: Final = 1  # raise it with any change below that changes the bytes of a request
+BUILDER_VERSION: Final = 2  # raise it with any change below that changes the bytes of a request
 WEBHOOK_PATH: Final = "/webhooks/telnyx"
 
 # The SDK's method and the path it posts to. A key is valid for one path only, so a channel never changes its own.
@@ -32,6 +32,7 @@ METHODS: Final[dict[str, tuple[str, str]]] = {
     "group_mms": ("send_group_mms", "/messages/group_mms"),
     "whatsapp": ("whatsapp", "/messages/whatsapp"),
 }
+_API_NAMES = {"from_": "from"}  # where Python has taken a name
 _WITH_FROM = frozenset(METHODS) - {"number_pool"}
 _WITH_PROFILE = frozenset({"toll_free", "number_pool", "alphanumeric", "whatsapp"})  # the others know no such argument
 _WITH_TYPE = frozenset({"short_code", "long_code", "toll_free", "number_pool"})
@@ -85,13 +86,18 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of the SDK: ``client.messages.<method_name>(**kwargs, idempotency_key=key)`` posts to ``path``."""
+    """What ``client.messages.<method_name>(**kwargs, idempotency_key=key)`` of the SDK would post to ``path``."""
 
     method_name: str
     path: str
     kwargs: dict[str, Any]
     key: str
     channel: str = ""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request's JSON: the arguments by the API's own names."""
+        return {_API_NAMES.get(name, name): value for name, value in self.kwargs.items()}
 
     def __repr__(self) -> str:
         return f"Request({self.path}, key={self.key})"  # kwargs hold the number and the body

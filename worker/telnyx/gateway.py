@@ -17,14 +17,16 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from producers import fault_points
+from worker.telnyx import sdk
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
 from worker.telnyx.outcomes import (
     NotFound,
@@ -105,8 +107,8 @@ class Gateway:
         total_s: float = 18.0,
     ) -> None:
         import httpx
-        from telnyx import AsyncTelnyx, DefaultAioHttpClient
 
+        telnyx = sdk.load()
         for name, level in _TALKATIVE_LOGGERS.items():
             logger = logging.getLogger(name)
             logger.setLevel(max(logger.getEffectiveLevel(), level))
@@ -115,10 +117,10 @@ class Gateway:
         self._session = _session(connections)
         # read and write are bounded by the total alone: one clock, ours.
         timeout = httpx.Timeout(None, connect=connect_s, pool=connect_s)
-        http_client = DefaultAioHttpClient(
+        http_client = telnyx.DefaultAioHttpClient(
             transport=_transport(self._session), timeout=timeout, follow_redirects=False, trust_env=False
         )
-        self._client: AsyncTelnyx = AsyncTelnyx(
+        self._client: AsyncTelnyx = telnyx.AsyncTelnyx(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
@@ -131,10 +133,6 @@ class Gateway:
             # Ours win over TELNYX_CUSTOM_HEADERS.
             default_headers={"Authorization": f"Bearer {api_key}"},
         )
-
-    def warm(self) -> None:
-        """Load what the first request would load, which takes the SDK up to a second."""
-        _ = self._client.messages.with_raw_response.send
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -153,7 +151,7 @@ class Gateway:
         """
         flight = _Flight(deadline_s=deadline_s)
         try:
-            answer = await self._call(request.method_name, flight, idempotency_key=request.key, **request.kwargs)
+            answer = await self._call("POST", request.path, flight, body=request.body, key=request.key)
         except Exception as exc:  # noqa: BLE001 - every failure must become a verdict; only cancellation passes
             return _from_failure(exc, flight)
         return from_response(
@@ -168,22 +166,19 @@ class Gateway:
 
     async def retrieve(self, provider_id: str) -> Facts | NotFound | Unavailable:
         """Ask what became of one message. Telnyx answers for 10 days after it was made."""
-        return await self._ask("retrieve", provider_id, _read_message)
+        return await self._ask(f"/messages/{quote(provider_id, safe='')}", _read_message)
 
     async def retrieve_group(self, provider_id: str) -> Facts | NotFound | Unavailable:
         """Ask what became of every member of a group message."""
         return await self._ask(
-            "retrieve_group_messages",
-            provider_id,
+            f"/messages/group/{quote(provider_id, safe='')}",
             lambda data, now_us: _read_group(data, provider_id, now_us),
         )
 
-    async def _ask(
-        self, method_name: str, provider_id: str, read: Callable[[Any, int], Fact | None]
-    ) -> Facts | NotFound | Unavailable:
+    async def _ask(self, path: str, read: Callable[[Any, int], Fact | None]) -> Facts | NotFound | Unavailable:
         flight = _Flight()
         try:
-            answer = await self._call(method_name, flight, provider_id)
+            answer = await self._call("GET", path, flight)
         except Exception as exc:  # noqa: BLE001 - a poll that fails says nothing about its message
             return Unavailable(_from_failure(exc, flight).reason)
         now_s = time.time()
@@ -198,16 +193,27 @@ class Gateway:
         alert = answer.status in {401, 402, 403}
         return Unavailable(f"http_{answer.status}", retry_after_s(answer.headers, now_s), alert)
 
-    async def _call(self, method_name: str, flight: _Flight, *args: Any, **kwargs: Any) -> _Answer:
-        """One request, at most ``total_s``. Returns any answer that arrived whole, whatever its status."""
-        from telnyx import APIStatusError
+    async def _call(
+        self, method: str, path: str, flight: _Flight, *, body: Mapping[str, Any] | None = None, key: str = ""
+    ) -> _Answer:
+        """One request, at most ``total_s``. Returns any answer that arrived whole, whatever its status.
 
-        method: Callable[..., Awaitable[Any]] = getattr(self._client.messages.with_raw_response, method_name)
+        By the client's own ``get`` and ``post``: its resources and models would cost more than the request (see ``sdk``).
+        """
+        import httpx
+
+        status_error = sdk.load().APIStatusError
         token = _flight.set(flight)
         try:
             async with asyncio.timeout(self._total_s):
-                response: httpx.Response = (await method(*args, **kwargs)).http_response
-        except APIStatusError as exc:
+                if method == "POST":
+                    headers = {"Idempotency-Key": key}
+                    response = await self._client.post(
+                        path, cast_to=httpx.Response, body=body, options={"headers": headers}
+                    )
+                else:
+                    response = await self._client.get(path, cast_to=httpx.Response)
+        except status_error as exc:
             response = exc.response
         finally:
             _flight.reset(token)
@@ -304,13 +310,11 @@ async def _note_written(_session: aiohttp.ClientSession, _context: SimpleNamespa
 
 def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
     """A request without an answer. Without a connection nothing left; with one, anything may have."""
-    from telnyx import APIConnectionError
-
     if flight.late:
         return not_sent("late")
     if flight.connected:
         return uncertain(_broken_reason(exc))
-    if isinstance(exc, APIConnectionError | TimeoutError):
+    if isinstance(exc, sdk.load().APIConnectionError | TimeoutError):
         return not_sent("pool" if flight.queued else _unconnected_reason(exc))
     # Not the network: the SDK could not make a request of these arguments, and never will.
     return Outcome(kind="rejected", reason="unsendable", title=type(exc).__name__, alert=True)
