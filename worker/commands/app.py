@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, lanes, notifications, opt_outs, processes
+from worker.commands import dead, lanes, notifications, numbers, opt_outs, processes
 
 
 def _version(asked: bool) -> None:
@@ -42,6 +42,7 @@ def make_app() -> typer.Typer:
     app.command("doctor")(processes.doctor)
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")
+    app.add_typer(numbers.app, name="numbers")
     return app
 
 

@@ -27,7 +27,7 @@ def as_failure(error: BaseException) -> Failure:
         return Failure(str(error), Exit.NO, details={"id": error.id})
     if isinstance(error, NotifyError):
         return Failure(str(error), Exit.NO)
-    return _extra(error) or _redis(error) or _unexpected(error)
+    return _extra(error) or _redis(error) or _telnyx(error) or _unexpected(error)
 
 
 def _extra(error: BaseException) -> Failure | None:
@@ -52,6 +52,18 @@ def _redis(error: BaseException) -> Failure | None:
         f"Redis at {where} does not answer as it should ({type(error).__name__}: {error}): check REDIS_URL, and that the "
         "server runs and is Redis 7.0 or Valkey 7.2 or newer",
         Exit.UNREACHABLE,
+    )
+
+
+def _telnyx(error: BaseException) -> Failure | None:
+    import sys
+
+    account = sys.modules.get("worker.telnyx.account")  # an error of a module that nobody loaded cannot be ours
+    if account is None or not isinstance(error, account.AccountError):
+        return None
+    codes = {"key": Exit.USAGE, "missing": Exit.NO, "refused": Exit.NO}
+    return Failure(
+        str(error), codes.get(error.why, Exit.UNREACHABLE), details={"code": error.code} if error.code else {}
     )
 
 

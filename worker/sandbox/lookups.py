@@ -103,6 +103,8 @@ async def update_number(sandbox: Sandbox, request: Request) -> Response:
     for name, value in (("messaging_profile_id", profile), ("messaging_product", product)):
         if value is not None and not isinstance(value, str):
             raise Refusal("10015", f"{name} must be a string.", f"/{name}")
+    if profile:
+        sandbox.profiles.get(profile)
     if tags is not None and not _is_texts(tags):
         raise Refusal("10015", "tags must be a list of strings.", "/tags")
     number.profile = number.profile if profile is None else profile or None
@@ -118,6 +120,8 @@ async def create_bulk(sandbox: Sandbox, request: Request) -> Response:
     profile, numbers = body.get("messaging_profile_id"), body.get("numbers")
     if not isinstance(profile, str):
         raise missing("messaging_profile_id")
+    if profile:
+        sandbox.profiles.get(profile)
     if not numbers or not _is_texts(numbers):
         raise missing("numbers")
     order = sandbox.numbers.order(profile, numbers, done_at_s=time.monotonic() + BULK_DELAY_S)
@@ -128,6 +132,35 @@ async def get_bulk(sandbox: Sandbox, request: Request) -> Response:
     """GET /messaging_numbers_bulk_updates/{order_id}."""
     row = sandbox.numbers.order_row(request.path_params["id"], now_s=time.monotonic())
     return json_response({"data": row})
+
+
+async def list_profiles(sandbox: Sandbox, request: Request) -> Response:
+    """GET /messaging_profiles."""
+    chosen, meta = page(request, sandbox.profiles.rows())
+    return json_response({"data": list(chosen), "meta": meta})
+
+
+async def get_profile(sandbox: Sandbox, request: Request) -> Response:
+    """GET /messaging_profiles/{id}."""
+    return json_response({"data": sandbox.profiles.get(request.path_params["id"])})
+
+
+async def list_short_codes(sandbox: Sandbox, request: Request) -> Response:
+    """GET /short_codes."""
+    codes = [number for number in sandbox.numbers.rows() if number.kind == "shortcode"]
+    chosen, meta = page(request, codes)
+    rows = [
+        {
+            "record_type": "short_code",
+            "id": code.id,
+            "short_code": code.number,
+            "country_code": "US",
+            "messaging_profile_id": code.profile,
+            "tags": code.tags,
+        }
+        for code in chosen
+    ]
+    return json_response({"data": rows, "meta": meta})
 
 
 def _message(sandbox: Sandbox, request: Request) -> Message:

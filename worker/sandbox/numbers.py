@@ -28,6 +28,8 @@ class Number:
     product: str = "A2P"
     tags: list[str] = field(default_factory=list)
     updated_us: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)  # replaces whole fields of the row
+    refusal: str | None = None  # the code that lookups and changes are refused with
 
     @property
     def id(self) -> str:
@@ -64,26 +66,38 @@ class Number:
                 "success_ratio": 0.98,
                 "spam_ratio": 0.0,
             }
-        return row
+        return {**row, **self.settings}
 
 
 @dataclass(slots=True)
 class BulkOrder:
-    """A bulk assignment: what is pending becomes a success after a moment, unknown numbers fail."""
+    """A bulk assignment: what is pending becomes a success after a moment, or so many at each look; unknown ones fail."""
 
     id: str
     profile: str
     numbers: list[str]
     done_at_s: float
+    settled: int = 0
 
 
 class Numbers:
     """The account's numbers; a sender that was used becomes one of them."""
 
     def __init__(
-        self, numbers: Iterable[str], mobile: Iterable[str], profiles: Mapping[str, str], *, now_us: int
+        self,
+        numbers: Iterable[str],
+        mobile: Iterable[str],
+        profiles: Mapping[str, str],
+        *,
+        now_us: int,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        refusals: Mapping[str, str] | None = None,
+        bulk_step: int = 0,
     ) -> None:
         self._profiles = dict(profiles)
+        self._settings = settings or {}
+        self._refusals = refusals or {}
+        self._bulk_step = bulk_step
         self._by_number: dict[str, Number] = {}
         self._orders: dict[str, BulkOrder] = {}
         self._pools: dict[str, list[str]] = {}
@@ -120,11 +134,13 @@ class Numbers:
         """By number or id.
 
         Raises:
-            Refusal: 10005, there is no such number.
+            Refusal: 10005, there is no such number; or the code that this one was told to refuse with.
         """
         found = self._by_number.get(name) or next((n for n in self._by_number.values() if n.id == name), None)
         if found is None or found.is_mobile != is_mobile:
             raise Refusal("10005", "The requested number does not exist.")
+        if found.refusal is not None:
+            raise Refusal(found.refusal, "The sandbox was told to refuse this.")
         return found
 
     def rows(self, *, is_mobile: bool = False) -> list[Number]:
@@ -140,13 +156,26 @@ class Numbers:
         if order is None:
             raise Refusal("10005", "The requested order does not exist.")
         row: dict[str, Any] = {"record_type": "messaging_numbers_bulk_update", "order_id": order.id}
-        if now_s < order.done_at_s:
-            return {**row, "success": [], "failed": [], "pending": order.numbers}
-        known = [number for number in order.numbers if number in self._by_number]
-        for number in known:
-            self._by_number[number].profile = order.profile or None
-        failed = [number for number in order.numbers if number not in self._by_number]
-        return {**row, "success": known, "failed": failed, "pending": []}
+        self._settle(order, now_s)
+        looked_at = order.numbers[: order.settled]
+        success = [number for number in looked_at if self._is_assignable(number)]
+        failed = [number for number in looked_at if not self._is_assignable(number)]
+        return {**row, "success": success, "failed": failed, "pending": order.numbers[order.settled :]}
+
+    def _settle(self, order: BulkOrder, now_s: float) -> None:
+        """Let the order come further: in steps, one a look, so that a test needs no clock; else whole, when it is time."""
+        before = order.settled
+        if self._bulk_step:
+            order.settled = min(len(order.numbers), before + self._bulk_step)
+        elif now_s >= order.done_at_s:
+            order.settled = len(order.numbers)
+        for number in order.numbers[before : order.settled]:
+            if self._is_assignable(number):
+                self._by_number[number].profile = order.profile or None
+
+    def _is_assignable(self, number: str) -> bool:
+        known = self._by_number.get(number)
+        return known is not None and known.refusal is None and not known.is_mobile
 
     def _next_pool_number(self, profile: str) -> str:
         number = f"+1773555{len(self._by_number) % 10_000:04d}"
@@ -154,6 +183,13 @@ class Numbers:
         return number
 
     def _add(self, number: str, *, is_mobile: bool, now_us: int) -> Number:
-        added = Number(number, is_mobile, now_us, self._profiles.get(number))
+        added = Number(
+            number,
+            is_mobile,
+            now_us,
+            self._profiles.get(number),
+            settings=self._settings.get(number, {}),
+            refusal=self._refusals.get(number),
+        )
         self._by_number[number] = added
         return added

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from worker.sandbox.refusals import knows
 
@@ -20,8 +21,11 @@ SHARES = (
     "lose_first_receipts",
     "duplicate_receipts",
     "reorder_receipts",
+    "api_500",
+    "api_429",
+    "api_cut",
 )
-"""Faults given as a share of requests (or of receipts), from 0 to 1."""
+"""Faults given as a share of requests (or of receipts), from 0 to 1. ``api_*`` are for all that sends nothing."""
 _MILLISECONDS = ("latency_ms", "latency_jitter_ms")
 _SWITCHES = {"honour_keys": True, "down": False}
 
@@ -76,6 +80,12 @@ class SandboxOptions:
     mobile_numbers: tuple[str, ...] = ("+13125550011", "+13125550012")
     sender_profiles: Mapping[str, str] = field(default_factory=dict)
     sender_errors: Mapping[str, str] = field(default_factory=dict)  # sender or profile → code that refuses its sends
+    number_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # number → fields of its row
+    number_errors: Mapping[str, str] = field(default_factory=dict)  # number → code that its settings are refused with
+    profiles: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # id → fields; given, they are all there are
+    bulk_step: int = 0  # numbers that each look at a bulk order settles; 0: all of them after a moment
     faults: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,6 +101,13 @@ class SandboxOptions:
                 raise OptionError(
                     f'sender_errors.{sender} must be a code that Telnyx refuses with, got {code!r}: "40315"'
                 )
+        for number, code in self.number_errors.items():
+            if not knows(code):
+                raise OptionError(
+                    f'number_errors.{number} must be a code that Telnyx refuses with, got {code!r}: "10038"'
+                )
+        if self.bulk_step < 0:
+            raise OptionError(f"bulk_step must be 0 or more numbers, got {self.bulk_step}: write bulk_step=500")
         Faults().update({name: value for name, value in self.faults.items() if name != "seed"})
 
 

@@ -13,6 +13,8 @@ from worker.sandbox.refusals import Refusal
 from worker.sandbox.state import Sandbox
 
 MAX_PAGE = 250
+TRANSPORT = "sandbox.transport"
+_CUT = Response(status_code=500)  # never sent: marks an answer whose connection was cut
 
 Endpoint = Callable[[Sandbox, Request], Awaitable[Response]]
 
@@ -47,7 +49,7 @@ def decode_object(raw: bytes) -> dict[str, Any]:
 
 
 def api(sandbox: Sandbox, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap an endpoint of Telnyx's API: key, refusals, and nothing at all while it is down."""
+    """Wrap an endpoint of Telnyx's API that sends nothing: key, refusals, faults, and nothing at all while it is down."""
 
     async def answer(request: Request) -> Response:
         if sandbox.faults.down:
@@ -55,11 +57,35 @@ def api(sandbox: Sandbox, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
             return Response("upstream unavailable", 503)
         try:
             check_key(sandbox, request)
+            if _hits(sandbox, "api_cut"):
+                return await cut(request)
+            if _hits(sandbox, "api_429"):
+                raise Refusal("10011", "Too many requests.", retry_after_s=sandbox.options.retry_after_s)
+            if _hits(sandbox, "api_500"):
+                raise Refusal("10007", "An unexpected error occurred.")
             return await endpoint(sandbox, request)
         except Refusal as refusal:
             return refuse(sandbox, refusal)
 
     return answer
+
+
+async def cut(request: Request) -> Response:
+    """Close the connection without a word, and wait until it is gone."""
+    transport = request.scope.get(TRANSPORT)
+    if transport is None:
+        raise RuntimeError("only a real server can cut a connection")
+    transport.abort()
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return _CUT
+
+
+def _hits(sandbox: Sandbox, name: str) -> bool:
+    if not sandbox.faults.hits(name, sandbox.chance):
+        return False
+    sandbox.record.faults[name] += 1
+    return True
 
 
 def page(request: Request, rows: Sequence[Any]) -> tuple[Sequence[Any], dict[str, int]]:

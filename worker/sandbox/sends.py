@@ -20,15 +20,13 @@ from worker.sandbox.idempotency import KeyRecord
 from worker.sandbox.messages import Draft, Message, ref_of
 from worker.sandbox.recipients import DELIVERED, Answer, Script, script_for
 from worker.sandbox.refusals import Refusal
-from worker.sandbox.replies import check_key, decode_object, json_response, refuse
+from worker.sandbox.replies import check_key, cut, decode_object, json_response, refuse
 from worker.sandbox.state import Sandbox, now_us
 
 ARRIVED = "sandbox.arrived_ns"
-TRANSPORT = "sandbox.transport"
 GARBLED = b'{"data": {"id": "'
 
 _ONCE_KEPT = 100_000
-_CUT = Response(status_code=500)  # never sent: marks an answer whose connection was cut
 _FAULTS_BEFORE = {"500_before": Answer.ERROR_BEFORE, "429": Answer.LIMITED_ONCE}
 _FAULTS_AFTER = {"cut_after_accept": Answer.CUT, "500_after_accept": Answer.ERROR, "hang_20s": Answer.HANG}
 
@@ -74,7 +72,7 @@ class _Send:
         except _CutError:
             if record is not None:
                 sandbox.keys.drop(record)
-            return await self._cut()
+            return await cut(self._request)
         return await self._answer(message, fault, record)
 
     def _begin(self, raw: bytes) -> KeyRecord | None:
@@ -131,7 +129,7 @@ class _Send:
         if record is not None:
             record.message = message
         if fault is Answer.CUT:
-            return await self._cut()
+            return await cut(self._request)
         if fault is Answer.GARBLED:
             return Response(GARBLED, media_type="application/json")
         return json_response({"data": message.first_answer()})
@@ -148,16 +146,6 @@ class _Send:
         latency_ms = faults.latency_ms + faults.latency_jitter_ms * self._sandbox.chance.random()
         if latency_ms > 0:
             await self._sandbox.pause(latency_ms / 1000)
-
-    async def _cut(self) -> Response:
-        """Close the connection without a word, and wait until it is gone."""
-        transport = self._request.scope.get(TRANSPORT)
-        if transport is None:
-            raise RuntimeError("only a real server can cut a connection")
-        transport.abort()
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        return _CUT
 
     def _context(self) -> Context:
         options = self._sandbox.options

@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from worker.sandbox.app import create_app
 from worker.sandbox.options import SandboxOptions
-from worker.sandbox.sends import ARRIVED, TRANSPORT
+from worker.sandbox.replies import TRANSPORT
+from worker.sandbox.sends import ARRIVED
 from worker.sandbox.state import Sandbox
 
 _NICENESS = -10

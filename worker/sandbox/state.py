@@ -15,6 +15,7 @@ from worker.sandbox.messages import Message
 from worker.sandbox.numbers import Numbers
 from worker.sandbox.opt_outs import Blocks
 from worker.sandbox.options import Faults, SandboxOptions
+from worker.sandbox.profiles import Profiles
 from worker.sandbox.queues import AccountLimit, SenderQueues
 from worker.sandbox.record import Record
 from worker.sandbox.signing import Signer, seed_from_file
@@ -46,7 +47,16 @@ class Sandbox:
 
     def _set_up(self) -> None:
         options = self.options
-        self.numbers = Numbers(options.numbers, options.mobile_numbers, options.sender_profiles, now_us=now_us())
+        self.numbers = Numbers(
+            options.numbers,
+            options.mobile_numbers,
+            options.sender_profiles,
+            now_us=now_us(),
+            settings=options.number_settings,
+            refusals=options.number_errors,
+            bulk_step=options.bulk_step,
+        )
+        self.profiles = Profiles(options.profiles, self.numbers, created_us=now_us())
         self.seen_once: set[str] = set()  # requests that already had their one 429 or 500
         self.last_webhook: dict[str, str] = {}  # by sender, and "" for the last one of all
         self.restore_faults()
