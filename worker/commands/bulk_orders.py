@@ -82,6 +82,7 @@ def run(account: Account, change: Change) -> Followed:
     again = f"go on with: notify numbers {change.what} --order {order.id}"
     why = ""
     try:
+        print(f"order {order.id}", file=sys.stderr, flush=True)  # at once: whoever is killed now still has it
         for look in _looks(account, order, change.every_s, change.within_s):
             order = look
         if order.pending:
@@ -96,15 +97,13 @@ def run(account: Account, change: Change) -> Followed:
 def _start(account: Account, change: Change) -> Order:
     remedy = f"the order may run all the same; to {change.what} again changes nothing that is done: run this once more"
     try:
-        order = account.start_bulk(change.profile, change.numbers, assign_only=change.assign_only)
+        return account.start_bulk(change.profile, change.numbers, assign_only=change.assign_only)
     except KeyboardInterrupt:
         raise Failure(f"interrupted before Telnyx answered; {remedy}", Exit.NO) from None
     except AccountError as error:
         if not error.may_have_acted:
             raise
         raise Failure(f"{error}; {remedy}", code_of(error)) from error
-    print(f"order {order.id}", file=sys.stderr, flush=True)  # at once: whoever is killed now still has it
-    return order
 
 
 def _looks(account: Account, order: Order, every_s: float, within_s: float) -> Iterator[Order]:
