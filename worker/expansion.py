@@ -19,6 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -30,9 +31,11 @@ from producers.ledger import calls
 from producers.ledger.calls import Admission, Loaded
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import CHUNK
+from producers.ledger.scripts import Call
 from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
 from producers.retrying import may_pass
+from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
 from worker.content.templates import RenderError, TemplateError
 from worker.patience import edge, frames, patiently
@@ -59,10 +62,12 @@ class Expanded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a chunk becomes. ``shared`` is the content of every admission that has none of its own."""
+    """What a chunk becomes. ``shared`` is the content of every admission that has none of its own; ``zones`` are the tables
+    of the time zones that they name."""
 
     shared: str
     items: list[Admission] = field(repr=False)
+    zones: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,13 @@ def expand_all(
         with edge("expand", notification=notifications[i]):
             given_up = tries.get(notifications[i], 0) > LATE_TRIES
             planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config)))
-    admits = [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
+    zones = {zone: table for _, _, made in planned for zone, table in made.zones.items()}
+    admits: list[Call[Any]] = [calls.zones(zones)] if zones else []  # before those that name them, in the same trip
+    admits += [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
     reach("admit.before")
-    answers = patiently(lambda: _clear(ledger.run_many(admits)))
+    answers: list[Any] = patiently(lambda: _clear(ledger.run_many(admits)))
+    if zones and isinstance(told := answers.pop(0), Exception):
+        raise told  # what names a zone that is not known would be rejected
     reach("admit.after")
     for (i, loaded, made), admitted in zip(planned, answers, strict=True):
         with edge("expand", notification=notifications[i]):
@@ -186,9 +195,11 @@ def plan(loaded: Loaded, config: Config) -> Plan:
         refusal = Refusal("job_type" if job is None else "sender", short_title(f"{missing} is not in notify.toml"))
         kept = [_request_of(request, variables) if may_share else None for _, variables in rows]
         return Plan("", [_rejected(to, refusal, own) for (to, _), own in zip(rows, kept, strict=True)])
-    chunk = _Chunk(job, sender, request, may_share=may_share)
+    zones = ZoneFields(_submitted(loaded)) if job.has_rules else None
+    chunk = _Chunk(job, sender, request, zones, may_share=may_share)
     items = [chunk.admission(to, variables) for to, variables in rows]
-    return Plan(chunk.shared if any(not item.reject and item.content is None for item in items) else "", items)
+    shared = chunk.shared if any(not item.reject and item.content is None for item in items) else ""
+    return Plan(shared, items, zones.tables if zones else {})
 
 
 def give_up(loaded: Loaded) -> Plan:
@@ -238,7 +249,10 @@ class _Chunk:
     """What all recipients of a chunk have in common. Those without variables of their own share one content, unless the
     chunk is a lone message (``may_share`` False), which keeps its content in its record."""
 
-    def __init__(self, job: JobType, sender: Sender, request: Mapping[str, Any], *, may_share: bool) -> None:
+    def __init__(
+        self, job: JobType, sender: Sender, request: Mapping[str, Any], zones: ZoneFields | None, *, may_share: bool
+    ) -> None:
+        self._zones = zones
         self._job = job
         self._sender = sender
         self._request = request
@@ -258,7 +272,8 @@ class _Chunk:
         if isinstance(made, Refusal):
             return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
         is_own = bool(variables) or not self._may_share
-        return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None)
+        zones = self._zones.of(to.split(",")) if self._zones else ""
+        return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None, zones=zones)
 
     @cached_property
     def _for_all(self) -> _Made | Refusal:
@@ -305,6 +320,10 @@ def _report(notification: str, made: Plan, admitted: calls.Admitted) -> None:
     if rejected:
         log.warning("recipients_rejected", notification=notification, by_code=dict(rejected))
     log.debug("chunk_expanded", notification=notification, queued=admitted.queued, ended=admitted.ended)
+
+
+def _submitted(loaded: Loaded) -> datetime:
+    return datetime.fromtimestamp(int(loaded.record["at"]) / 1_000_000, UTC)
 
 
 def _text(record: Mapping[str, bytes], name: str) -> str:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from producers.job_types import JobType as PublishedJobType
+from producers.ledger.calls import compact
 from worker.content.templates import optional_variables, required_variables
 from worker.pacing.presets import Kind, campaign_rate, sender_rate
 from worker.pacing.rates import Rate, interval_us, tolerance_us
@@ -17,6 +18,7 @@ from worker.settings.checks import templates_of
 from worker.settings.model import Config, JobType, Sender
 
 US = 1_000_000
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 Publication = dict[str, Any]
 
@@ -39,6 +41,8 @@ def publication(config: Config, *, release: int) -> Publication:
     content = {
         "lanes": lanes,
         "buckets": buckets,
+        "rules": {name: compact(rule) for name, rule in rules(config).items()},
+        "timezone": config.defaults.timezone,
         "job_types": {name: _job_type(config, job_type) for name, job_type in config.job_types.items()},
         "timing": _timing(config),
         "storage": {
@@ -49,6 +53,29 @@ def publication(config: Config, *, release: int) -> Publication:
         "receipts": config.receipts.mode,
     }
     return {"release": release, "digest": digest(content), **content}
+
+
+def rules(config: Config) -> dict[str, dict[str, Any]]:
+    """When the messages of a job type may leave; only of those that have such rules. ``rules.lua`` says what stands where.
+
+    Job types of one frequency group count together, each by its own limit, so the stamps of all last as long as any needs.
+    """
+    kept: dict[str, tuple[int, int]] = {}
+    for job_type in config.job_types.values():
+        for frequency in job_type.frequencies:
+            most, longest = kept.get(frequency.group, (0, 0))
+            kept[frequency.group] = (max(most, frequency.limit), max(longest, frequency.per_s))
+    found: dict[str, dict[str, Any]] = {}
+    for name, job_type in config.job_types.items():
+        rule = {
+            "w": [[window.start_min, window.end_min] for window in job_type.quiet_windows],
+            "d": sorted({WEEKDAYS.index(day) for day in job_type.quiet_days}),
+            "h": sorted(set(job_type.holidays)),
+            "f": [[f.group, f.limit, f.per_s, *kept[f.group]] for f in job_type.frequencies],
+        }
+        if any(rule.values()):
+            found[name] = {key: value for key, value in rule.items() if value}
+    return found
 
 
 def digest(content: Publication) -> str:

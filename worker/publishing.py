@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.ledger.scripts import Call
+from worker.compliance.time_zones import zone_table
 from worker.publication import publication
 from worker.settings.model import Config
 
@@ -33,7 +34,10 @@ def publish(ledger: Ledger, config: Config, release: int) -> str:
 def publish_call(config: Config, release: int, *, now_us: int) -> Call[str]:
     """The same as a call, for an event loop."""
     content = publication(config, release=release)
-    return calls.publish(content, midnights(content["buckets"], now_us=now_us))
+    zone = config.defaults.timezone
+    table = zone_table(zone, datetime.fromtimestamp(now_us / 1_000_000, UTC).year)
+    zones = {} if table is None else {zone: table}
+    return calls.publish(content, midnights(content["buckets"], now_us=now_us), zones)
 
 
 def midnights(

@@ -98,6 +98,7 @@ class Admission:
     lane: str = ""
     content: str | None = None  # None: shared by the chunk
     release_us: int = 0  # not before; 0: at once
+    zones: str = ""  # where its job type has rules: the time zones of its people, "" for the default one
     units: int = 1  # what it draws of its lane, where the lane counts segments
     reject: str = ""  # a code of [a-z0-9_]
     title: str = ""
@@ -110,6 +111,8 @@ class Admission:
             item["c"] = self.content
         if self.release_us:
             item["w"] = str(self.release_us)  # as text: no time may pass through a JSON number
+        if self.zones:
+            item["z"] = self.zones
         if self.units > 1:
             item["u"] = self.units
         if self.reject:
@@ -497,12 +500,44 @@ def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: st
     return Call("lane", [name, what, value], lambda r: bool(int(r) == 1))
 
 
-def publish(publication: Mapping[str, Any], midnights: Mapping[str, Sequence[int]]) -> Call[str]:
-    """Publish the configuration; ``midnights`` gives each daily cap its coming resets. "published", "same" or "older"."""
+def publish(
+    publication: Mapping[str, Any], midnights: Mapping[str, Sequence[int]], zones: Mapping[str, str] | None = None
+) -> Call[str]:
+    """Publish the configuration; ``midnights`` gives each daily cap its coming resets, ``zones`` the table of the default
+    time zone. "published", "same" or "older".
+    """
     args: list[Arg] = [compact(publication)]
     for bucket, times in midnights.items():
         args += [bucket, " ".join(str(t) for t in times)]
+    for zone, table in (zones or {}).items():
+        args += [f"tz:{zone}", table]
     return Call("publish", args, _text)
+
+
+def zones(tables: Mapping[str, str]) -> Call[int]:
+    """Tell the time zones that messages about to be admitted name; see ``zones.lua``."""
+    return Call("zones", [arg for row in tables.items() for arg in row], int)
+
+
+class Foreseen(NamedTuple):
+    """``opens_us``: when its quiet hours are over, None if never; ``free_us``: when a frequency has a place."""
+
+    opens_us: int | None
+    free_us: int
+
+
+def foresee(
+    job_type: str, from_us: int, people: Sequence[tuple[str, str]], tables: Mapping[str, str]
+) -> Call[list[Foreseen]]:
+    """When messages of ``job_type`` to ``people`` (number, zones) could leave, were it not for the backlog."""
+
+    def decode(r: list[Any]) -> list[Foreseen]:
+        return [Foreseen(int(r[i]) if r[i] else None, int(r[i + 1])) for i in range(0, len(r), 2)]
+
+    args: list[Arg] = [job_type, from_us, compact(dict(tables))]
+    for row in people:
+        args += row
+    return Call("foresee", args, decode)
 
 
 def attempt(notification: str, cursor: str | None) -> Call[int]:

@@ -41,6 +41,9 @@ sender = "local"
 template = "Your code is {{ code }}"
 [job_types.notice]
 sender = "local"
+[job_types.promotion]
+sender = "local"
+preset = "us-tcpa"
 [job_types.travel]
 sender = "brand"
 [job_types.family]
@@ -59,12 +62,12 @@ def config() -> Config:
 
 
 def many(job_type: str, rows: Sequence[Sequence[Any]], **content: Any) -> Loaded:
-    record = {"jt": job_type.encode(), "k": b"1", "tot": str(len(rows)).encode()}
+    record = {"at": b"1795521600000000", "jt": job_type.encode(), "k": b"1", "tot": str(len(rows)).encode()}
     return Loaded(record, json.dumps(content).encode(), "0", json.dumps(rows).encode())
 
 
 def one(job_type: str, to: str, **content: Any) -> Loaded:
-    record = {"jt": job_type.encode(), "k": b"1", "to": to.encode()}
+    record = {"at": b"1795521600000000", "jt": job_type.encode(), "k": b"1", "to": to.encode()}
     return Loaded(record, json.dumps(content).encode(), None, b"")
 
 
@@ -180,3 +183,12 @@ def test_urgent_ones_of_at_most_ten_recipients_have_a_queue_of_their_own(
 ) -> None:
     record = {"k": klass} | ({"tot": total} if total else {})
     assert is_urgent_and_small(Loaded(record, b"", "0", b"")) is urgent
+
+
+def test_zones_are_told_where_a_job_type_has_rules_and_nowhere_else(config: Config) -> None:
+    rows = [["+13125550100", None], ["+18085550100", None], ["+18005550100", None]]
+    made = plan(many("promotion", rows, text="hello"), config)
+    assert [item.zones for item in made.items] == ["America/Chicago", "Pacific/Honolulu", ""]
+    assert set(made.zones) == {"America/Chicago", "Pacific/Honolulu"}
+    plain = plan(many("notice", rows, text="hello"), config)
+    assert (plain.zones, {item.zones for item in plain.items}) == ({}, {""})

@@ -175,3 +175,34 @@ def test_producers_take_what_the_published_job_types_of_the_example_ask_for(
     assert validate(request, job_types, now_us=1).job_type == job_type
     with pytest.raises(InvalidNotification):
         validate({"job_type": job_type, "to": "+13125550100", "subject": "x"}, job_types, now_us=1)
+
+
+def test_rules_are_published_of_the_job_types_that_have_them() -> None:
+    config = parse_config(
+        """
+[senders.alerts]
+channel = "short_code"
+from = "12345"
+rate = "1/s"
+[job_types.promotion]
+sender = "alerts"
+preset = "us-fl"
+quiet_hours = "12:00-13:00"
+quiet_days = ["sun", "wed"]
+holidays = ["12-25"]
+frequency = { group = "m", limit = 2, per = "1h" }
+[job_types.news]
+sender = "alerts"
+frequency = { group = "m", limit = 5, per = "24h" }
+"""
+    )
+    made = publication(config, release=1)
+    assert set(made["rules"]) == {"promotion", "news"}
+    assert json.loads(made["rules"]["promotion"]) == {
+        "w": [[720, 780], [1200, 480]],
+        "d": [0, 3],
+        "h": ["12-25"],
+        "f": [["m", 2, 3600, 5, 86400], ["us-fl", 3, 86400, 3, 86400]],  # what the group keeps is what any of it needs
+    }
+    assert json.loads(made["rules"]["news"]) == {"f": [["m", 5, 86400, 5, 86400]]}
+    assert made["timezone"] == "America/New_York"

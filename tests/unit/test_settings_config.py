@@ -318,11 +318,6 @@ def test_a_config_cannot_be_changed() -> None:
 
 NOT_YET_EXAMPLES = {
     "fallback": 'fallback = [{ sender = "alerts", after = "60s" }]',
-    "quiet_hours": 'quiet_hours = "21:00-08:00"',
-    "quiet_days": 'quiet_days = ["sun"]',
-    "holidays": 'holidays = "US-FL"',
-    "preset": 'preset = "us-fl"',
-    "frequency": 'frequency = { group = "m", limit = 3, per = "24h" }',
     "callback_url": 'callback_url = "https://example.com/hook"',
 }
 
@@ -357,3 +352,32 @@ def test_a_whatsapp_template_that_nothing_uses_is_said() -> None:
 def test_a_config_with_account_limits_and_used_senders_has_no_warnings() -> None:
     config: Config = parse_config(SENDER + JOB + '[limits]\naccount = "50/s"\naccount_mms = "15/s"')
     assert warnings(config) == []
+
+
+@pytest.mark.parametrize("written", ['["12-25", "2026-11-26"]', "[2026-12-25]", '["02-29"]'])
+def test_holidays_are_dates(written: str) -> None:
+    assert parse_config(with_job(f"holidays = {written}")).job_types["otp"].holidays[0][-5:-3] in ("12", "02")
+
+
+@pytest.mark.parametrize("written", ['["US"]', '["2026-02-30"]', '["13-01"]', "[1225]", '"US-FL"'])
+def test_holidays_that_are_no_dates_are_named(written: str) -> None:
+    assert only_problem_of(with_job(f"holidays = {written}")).startswith("job_types.otp.holidays")
+
+
+@pytest.mark.parametrize(
+    ("written", "start"),
+    [
+        ('quiet_days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]', "quiet_days leaves no day"),
+        ('preset = "us-tcpa"\nquiet_hours = "08:00-21:00"', "quiet_hours leaves no minute"),
+        ('frequency = { group = "us-fl", limit = 3, per = "24h" }', "frequency.group is the name of a preset's"),
+        ('frequency = { group = "a b", limit = 3, per = "24h" }', "frequency.group"),
+    ],
+)
+def test_rules_that_let_nothing_leave_or_cannot_be_told_apart_are_named(written: str, start: str) -> None:
+    assert only_problem_of(with_job(written)).startswith(f"job_types.otp.{start}")
+
+
+def test_a_validity_that_ends_in_the_quiet_hours_is_said() -> None:
+    lines = warnings(parse_config(with_job('preset = "us-tcpa"\nvalid_for = "5m"')))
+    assert any(line.startswith("job_types.otp.valid_for") and "660 min" in line for line in lines)
+    assert not any("valid_for" in line for line in warnings(parse_config(with_job('quiet_hours = "03:00-03:01"'))))

@@ -3,21 +3,19 @@
 Pure: a configuration goes in, problems or warnings come out.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from worker.settings.channels import CHANNELS, is_toll_free, is_us_number
-from worker.settings.model import Config, Fallback, JobType, Sender, WhatsAppTemplate
+from worker.settings.model import FLORIDA, Config, Fallback, JobType, Sender, WhatsAppTemplate
 from worker.settings.problems import Problem, choose, show
+from worker.settings.quantities import Hours
+
+DAY_MIN = 1440
 
 # Checked at start, and not acted on yet by this version: a key of a job type and what is missing. The list shrinks.
 NOT_YET: Mapping[str, str] = {
     "callback_url": "nobody is called; apps read events instead",
     "fallback": "no further leg is created",
-    "quiet_hours": "messages leave at any hour",
-    "quiet_days": "messages leave on any day",
-    "holidays": "messages leave on any day",
-    "preset": "messages leave at any hour",
-    "frequency": "messages to one person are not counted",
 }
 
 
@@ -160,6 +158,7 @@ def _job_type(path: str, job_type: JobType, config: Config, senders: Set[str]) -
             "take them out, or use another sender",
             show(list(job_type.media_urls)),
         )
+    yield from _rules(path, job_type)
     for index, leg in enumerate(job_type.fallback):
         yield from _fallback(f"{path}.fallback[{index}]", leg, job_type, config, senders)
     from worker.content.templates import TemplateError, check  # Jinja costs 40 ms; roles without a file do not pay
@@ -169,6 +168,36 @@ def _job_type(path: str, job_type: JobType, config: Config, senders: Set[str]) -
             check(template)
         except TemplateError as exc:
             yield Problem(f"{path}.{key}", f"is no valid template (line {exc.line})", exc.remedy, show(template))
+
+
+def _rules(path: str, job_type: JobType) -> Iterator[Problem]:
+    """Rules must leave an hour of some day, else everything expires."""
+    if len(set(job_type.quiet_days)) == 7:
+        yield Problem(f"{path}.quiet_days", "leaves no day on which a message may go", "take one out")
+    if longest_quiet_min(job_type.quiet_windows) >= DAY_MIN:
+        both = " and ".join(str(window) for window in job_type.quiet_windows)
+        remedy = "shorten quiet_hours" if job_type.preset is None else "take out quiet_hours, or the preset"
+        yield Problem(f"{path}.quiet_hours", f"leaves no minute in which a message may go: {both}", remedy)
+    if job_type.frequency is not None and job_type.frequency.group == FLORIDA.group:
+        yield Problem(
+            f"{path}.frequency.group", "is the name of a preset's own group", "choose another", show(FLORIDA.group)
+        )
+
+
+def longest_quiet_min(windows: Iterable[Hours]) -> int:
+    """The longest stretch of a day's minutes, on and on, in which one of the windows is quiet."""
+    quiet = [any(_in_window(window, minute) for window in windows) for minute in range(DAY_MIN)]
+    longest = run = 0
+    for is_quiet in quiet * 2:  # over midnight too
+        run = run + 1 if is_quiet else 0
+        longest = max(longest, run)
+    return min(longest, DAY_MIN)
+
+
+def _in_window(window: Hours, minute: int) -> bool:
+    if window.start_min < window.end_min:
+        return window.start_min <= minute < window.end_min
+    return minute >= window.start_min or minute < window.end_min
 
 
 def _fallback(path: str, leg: Fallback, job_type: JobType, config: Config, senders: Set[str]) -> Iterator[Problem]:
@@ -208,6 +237,12 @@ def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator
     for key, effect in NOT_YET.items():
         if getattr(job_type, key) not in (None, ()):
             yield f"{path}.{key} is checked, but this version does not act on it yet: {effect}"
+    quiet_min = longest_quiet_min(job_type.quiet_windows)
+    if job_type.valid_for_s <= quiet_min * 60:
+        yield (
+            f"{path}.valid_for ({job_type.valid_for_s}s) is over before its longest quiet hours are ({quiet_min} min): what is "
+            'submitted early in them expires; write a longer one, as valid_for = "24h"'
+        )
     channels = {config.senders[name].channel for name in (job_type.sender, *(leg.sender for leg in job_type.fallback))}
     if job_type.given_whatsapp_template is not None and "whatsapp" not in channels:
         yield f"{path}.whatsapp_template is never used: neither its sender nor a fallback is a WhatsApp one"

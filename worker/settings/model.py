@@ -4,6 +4,7 @@ A key of the file is a field's alias; the field itself says its unit (``grace`` 
 one table must say about another stands in ``checks``. Unknown keys are errors: a mistyped limit would be no limit.
 """
 
+import datetime
 import re
 import zoneinfo
 from collections.abc import Mapping
@@ -48,6 +49,21 @@ def _zone(value: str) -> str:
     return value
 
 
+def _date(value: object) -> str:
+    """``2026-12-25`` as text or as TOML's own date, or ``12-25`` of each year."""
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
+    text = value if isinstance(value, str) else ""
+    found = re.fullmatch(r"(?:(\d{4})-)?(\d\d)-(\d\d)", text)
+    try:
+        if found is not None:
+            datetime.date(int(found[1] or 2024), int(found[2]), int(found[3]))  # 2024 has a 29 February
+            return text
+    except ValueError:
+        pass
+    raise wrong("must be a date", 'write "2026-11-26", or "12-25" for each year')
+
+
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or len(value) > 2_000:
@@ -62,6 +78,7 @@ def _tuple(value: object) -> object:
 ProfileId = Annotated[str, AfterValidator(read_profile)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Url = Annotated[str, AfterValidator(_url)]
+Date = Annotated[str, BeforeValidator(_date)]
 
 
 class Table(BaseModel):
@@ -133,9 +150,15 @@ class Fallback(Table):
 class Frequency(Table):
     """At most ``limit`` messages to one person ``per`` this time, over all job types of the group."""
 
-    group: str = Field(min_length=1, max_length=40, examples=['"marketing"'])
+    group: str = Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_-]+$", examples=['"marketing"'])
     limit: int = Field(ge=1, le=1_000, examples=["3"])
     per_s: Annotated[int, BeforeValidator(duration_s("1m", "31d"))] = Field(alias="per", examples=['"24h"'])
+
+
+# The hours in which federal rules allow calls, 8 am to 9 pm where the person is (47 CFR 64.1200(c)(1)); and Florida's,
+# 8 am to 8 pm, at most three in 24 hours (Florida Statutes 501.616(6)). Texts are treated as calls.
+PRESET_HOURS: Mapping[str, Hours] = {"us-tcpa": Hours(21 * 60, 8 * 60), "us-fl": Hours(20 * 60, 8 * 60)}
+FLORIDA = Frequency.model_validate({"group": "us-fl", "limit": 3, "per": "24h"})
 
 
 class JobType(Table):
@@ -157,10 +180,27 @@ class JobType(Table):
     media_urls: Annotated[tuple[Url, ...], BeforeValidator(_tuple)] = Field((), max_length=10)
     quiet_hours: Annotated[Hours, PlainValidator(parse_hours)] | None = None
     quiet_days: Annotated[tuple[Weekday, ...], BeforeValidator(_tuple)] = Field((), examples=['["sat", "sun"]'])
-    holidays: str | None = Field(None, pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$", examples=['"US" or "US-FL"'])
+    holidays: Annotated[tuple[Date, ...], BeforeValidator(_tuple)] = Field((), examples=['["12-25", "2026-11-26"]'])
     preset: Literal["us-tcpa", "us-fl"] | None = Field(None, examples=['"us-tcpa"'])
     frequency: Frequency | None = None
     max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
+
+    @property
+    def quiet_windows(self) -> tuple[Hours, ...]:
+        """Its own quiet hours and those of its preset: both hold."""
+        own = () if self.quiet_hours is None else (self.quiet_hours,)
+        return own if self.preset is None else (*own, PRESET_HOURS[self.preset])
+
+    @property
+    def frequencies(self) -> tuple[Frequency, ...]:
+        """Its own frequency and that of its preset: both hold."""
+        own = () if self.frequency is None else (self.frequency,)
+        return (*own, FLORIDA) if self.preset == "us-fl" else own
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether anything but its turn decides when its messages leave."""
+        return bool(self.quiet_windows or self.quiet_days or self.holidays or self.frequencies)
 
     @property
     def valid_for_s(self) -> int:

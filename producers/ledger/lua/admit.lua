@@ -1,7 +1,8 @@
 -- Put what expand rendered into lanes or timers, once: a repeated or overtaken call changes nothing.
--- needs: base lanes opt_outs states recall
+-- needs: base lanes opt_outs states rules recall
 -- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), then a JSON object for each
---   recipient: {to, lane, c = content unless shared, w = "release us" or nil, r = reason for a rejection, e = its title}
+--   recipient: {to, lane, c = content unless shared, w = "release us" or nil, z = time zones where its job type has rules,
+--   r = reason for a rejection, e = its title}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
 --   shared content never changes once a message of the notification has it; what had been taken before a failover, and was
@@ -39,6 +40,10 @@ local function place(mid, rec, item, fields)
   end
   rec.ln = item.lane
   also('ln', item.lane)
+  if item.z then -- in the record as in the list of fields: what looks at one must not wait for the other
+    rec.z = item.z
+    also('z', item.z)
+  end
   if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
   local any
   if rec.gr then
@@ -55,6 +60,7 @@ local function place(mid, rec, item, fields)
     return finish_as(mid, rec, 'O', 'opted_out', fields)
   end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)
+  if rests(mid, rec, math.max(NOW, release), fields) then return end
   if release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end
   move(mid, rec, 'Q', nil, nil, fields)
   waiting[item.lane] = waiting[item.lane] or {}

@@ -1,5 +1,5 @@
 -- Record how requests went. Facts (an id from the provider) count from anyone; verdicts only from the holder of the token.
--- needs: base lanes buckets feedback opt_outs states facts
+-- needs: base lanes buckets feedback opt_outs states rules facts
 -- ARGV: process, then a JSON object for each request:
 --   {m, k = token, o = outcome, pid, st, raw, to, from, parts,   accepted: a fact
 --    code, title, why, delay = us, count = does it use up a try,
@@ -70,6 +70,7 @@ local function settle_verdict(mid, rec, r)
     rec.mb = nil
     call('HDEL', mkey(mid), 'mb')
   end
+  if rec.fq and not rec.mb and o ~= 'uncertain' and o ~= 'conflict' then give_place_back(mid, rec) end
   hold_back(rec, r, r.why or '')
   if o == 'rejected' then
     finish_as(mid, rec, 'R', r.why, more)

@@ -1,5 +1,5 @@
 -- Make the next leg of an entry: a new message with a key of its own, for what has ended, or been silent, without arriving.
--- needs: base lanes opt_outs states
+-- needs: base lanes opt_outs states rules
 -- ARGV: entry, number of the leg to make, "replay" | "fallback", valid for us,
 --   lane ('': that of the leg before), content ('': that of the leg before), units (with content).
 -- Returns {"made", id} | {"exists", id} | {"refused", why, state of the entry}; why is
@@ -44,6 +44,9 @@ if not any then return refuse('opted_out') end
 local rec = { s = 'N', at = int(NOW), jt = last.jt, k = last.k, vu = int(NOW + valid), to = last.to, ln = lane,
   tl = 'N0.' .. word(why), lg = string.format('%d', number), ml = (first.mn or last.ml) and '1' or nil }
 if last.gr then rec.gr, rec.gm = '1', letters end
+rec.z = last.z
+-- What falls back is one message to the person, in whatever number of legs; a replay is one more.
+if why == 'fallback' and last.fq then rec.fq = string.match(last.fq, '^%d+:') end
 if num(units, 1) > 1 then rec.un = int(units) end
 local fields = {}
 for field, value in pairs(rec) do fields[#fields + 1], fields[#fields + 2] = field, value end
@@ -64,9 +67,11 @@ elseif last.s == 'S' or last.s == 'U' then
 end
 drop_content(last_id, last, 0) -- the new leg has it
 
-move(id, rec, 'Q', nil, nil)
-put(rec, id)
 watch_validity(id, NOW + valid)
-arm(lane, tonumber(rec.k))
+if not rests(id, rec, NOW) then
+  move(id, rec, 'Q', nil, nil)
+  put(rec, id)
+  arm(lane, tonumber(rec.k))
+end
 settle_counts()
 return { 'made', id }

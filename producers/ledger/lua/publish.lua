@@ -1,6 +1,7 @@
 -- Publish the configuration that scripts and producers read.
 -- needs: base lanes buckets
--- ARGV: publication (JSON), then for each daily cap: bucket, "midnights as us, blank separated".
+-- ARGV: publication (JSON), then for each daily cap: bucket, "midnights as us, blank separated"; for the default time zone:
+--   "tz:<zone>", its table as in zones.lua.
 -- Returns "published", "same" or "older" (a later release has published: ours is ignored).
 -- The greater release wins; between equals the one that started last.
 -- Everything is read and checked before the first write: half a configuration would stop the service.
@@ -18,13 +19,23 @@ for _, name in ipairs({ 'grace_us', 'grace_urgent_us', 'liveness_us', 'poll_afte
 end
 for jt, us in pairs(t.job_grace_us or {}) do fields[#fields + 1], fields[#fields + 2] = 'grace:' .. jt, int(us) end
 for _, jt in ipairs(t.give_up or {}) do fields[#fields + 1], fields[#fields + 2] = 'give_up:' .. jt, '1' end
+local ruled = {}
+for jt, rule in pairs(new.rules or {}) do
+  ruled[#ruled + 1] = jt
+  fields[#fields + 1], fields[#fields + 2] = 'rules:' .. jt, rule
+end
+fields[#fields + 1], fields[#fields + 2] = 'ruled', table.concat(ruled, ' ')
+if new.timezone then fields[#fields + 1], fields[#fields + 2] = 'timezone', new.timezone end
 local rows = {} -- lane -> the fields of its hash
 for name, l in pairs(new.lanes) do
   rows[name] = { 'ok', '1', 'bk', table.concat(l.buckets, ' '), 'sh', int(l.share), 'scp', table.concat(l.scopes, ' '), 'sd', l.sender }
 end
 
 local resets = {}
-for i = 2, #ARGV, 2 do resets[ARGV[i]] = ARGV[i + 1] end
+for i = 2, #ARGV, 2 do
+  local zone = string.match(ARGV[i], '^tz:(.+)$')
+  if zone then call('HSET', P .. 'tz', zone, ARGV[i + 1]) else resets[ARGV[i]] = ARGV[i + 1] end
+end
 
 local function set_pace(name, b)
   local key = P .. 'b:' .. name

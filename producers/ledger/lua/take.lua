@@ -1,5 +1,5 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes buckets feedback opt_outs states
+-- needs: base lanes buckets feedback opt_outs states rules
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
@@ -7,11 +7,12 @@
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
--- taken; what may be out is taken again only with the same builder, within 23 h of its first request, and never if its job
+-- taken, nor what its job type's rules keep back; what may be out is taken again only with the same builder, within 23 h of its first request, and never if its job
 -- type gives up.
 local process, token = ARGV[1], ARGV[2]
 local alive = P .. 'alive:' .. process
 if call('EXISTS', alive) == 0 then return { 'lapsed' } end
+prefetch_config('liveness_us', 'ruled')
 call('PEXPIRE', alive, math.floor(setting('liveness_us', 10000000) / 1000))
 local held = P .. 'held:' .. process
 
@@ -195,7 +196,7 @@ end
 -- Give leave for one message, or nil when it ends instead.
 local function leave(mid, lane, l, slot, builder, message_token)
   local rec = record(mid)
-  if rec.s ~= 'Q' or ended(mid, rec, l, builder) then return nil end
+  if rec.s ~= 'Q' or ended(mid, rec, l, builder) or rests(mid, rec, NOW) then return nil end
   rec.tk = message_token
   rec.an = tostring(num(rec.an, 0) + 1)
   local more = { 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }
@@ -213,6 +214,7 @@ local function leave(mid, lane, l, slot, builder, message_token)
     move(mid, rec, 'W', 'daily_cap', wait_until)
     return nil
   end
+  if waits_for_place(mid, rec, more) then return nil end
   local answer = describe(mid, rec, rec.tk)
   move(mid, rec, 'S', nil, NOW + 30000000, more)
   call('HSET', held, mid, rec.tk)

@@ -1,5 +1,5 @@
 -- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
--- needs: base lanes states facts
+-- needs: base lanes states rules facts
 -- ARGV: limit.
 -- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", message, provider id ...,
 -- then "again" (with two blanks) when more is due.
@@ -85,6 +85,7 @@ local function look(mid)
   local rec = record(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
   if rec.s == 'W' then
+    if rests(mid, rec, NOW) then return end
     return queue(mid, rec)
   elseif rec.s == 'Q' then -- it broke a script and was put aside: back into its lane, if it is not there
     local tries = num(rec.tr, 0) + 1

@@ -47,6 +47,12 @@ local function config(name)
   return CONFIG[name]
 end
 
+-- Read these in one command, those that are not there included.
+local function prefetch_config(...)
+  local names = { ... }
+  for i, value in ipairs(call('HMGET', P .. 'cfg', unpack(names))) do CONFIG[names[i]] = value end
+end
+
 local function setting(name, default) return num(config(name), default) end
 
 -- Run f for one item of many. An error in Lua rolls nothing back, so one poisonous item must not cost its neighbours
