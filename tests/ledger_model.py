@@ -1238,6 +1238,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "lane:",
             "b:",
             "o:",
+            "audit",  # bounded, and outlives whom it speaks of
             "ev",
             "odd",
             "counts",
