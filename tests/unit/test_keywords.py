@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.compliance.keywords import HELP, START, STOP, match
+from worker.compliance.keywords import HELP, START, STOP, match, normalise
 
 DECORATIONS = st.sampled_from(["", " ", ".", "!", "!!!", '"', "  \n", "\u200b", "🛑", "❤️", "…", "\u00a0", "*"])
 
@@ -44,6 +44,13 @@ def test_blanks_punctuation_and_emoji_around_a_keyword_do_not_hide_it(before: st
         "stop?",
         "¿stop?",
         "STOP\r\n",
+        "Arrêt",
+        "ARRÊTEZ!",
+        "désabonner",
+        "De\u0301sinscription",
+        "No más",
+        "dar de baja",
+        "¡ALTO!",
     ],
 )
 def test_a_stop_is_read_generously(text: str) -> None:
@@ -68,6 +75,9 @@ def test_a_start_is_read_strictly(text: str) -> None:
         "?",
         "end of story",
         "helpful",
+        "para ti",
+        "la fin du mois",
+        "no",
     ],
 )
 def test_a_keyword_inside_a_sentence_is_none(text: str) -> None:
@@ -84,14 +94,21 @@ def test_any_text_gets_an_answer(text: str) -> None:
 
 
 def test_keywords_of_a_profile_add_to_the_built_in_ones() -> None:
-    more = {"STOP": ["Arrêt", "रोकें"], "START": ["oui"], "HELP": ["aide"]}
-    assert match("ARRÊT !", profile_keywords=more) == "STOP"
-    assert match("arre\u0302t", profile_keywords=more) == "STOP"
+    more = {"STOP": ["Schluß", "रोकें"], "START": ["oui"], "HELP": ["hjälp"]}
+    assert match("SCHLUSS !", profile_keywords=more) == "STOP"
+    assert match("hja\u0308lp", profile_keywords=more) == match("hjalp", profile_keywords=more) == "HELP"
     assert match("रोकें", profile_keywords=more) == "STOP"
     assert match("Oui.", profile_keywords=more) == "START"
-    assert match("aide", profile_keywords=more) == "HELP"
     assert match("stop", profile_keywords=more) == "STOP"
-    assert match("aide") is None
+    assert match("oui") is None
+
+
+def test_no_word_means_two_things() -> None:
+    assert not STOP & START and not STOP & HELP and not START & HELP
+
+
+def test_the_words_stand_as_they_are_compared() -> None:
+    assert {normalise(word) for word in STOP | START | HELP} == STOP | START | HELP
 
 
 def test_stop_wins_over_every_other_reading() -> None:

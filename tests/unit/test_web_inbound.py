@@ -10,7 +10,7 @@ import pytest
 from worker.compliance.keywords import match
 from worker.settings.model import Sender
 from worker.telnyx.receipts import Inbound
-from worker.web.inbound import AHEAD_MOST_US, direction_of, opt_call, scopes_of
+from worker.web.inbound import AHEAD_MOST_US, opt_call, reading_of, scopes_of
 
 NOW_US = 1_800_000_000_000_000
 PROFILE = "abc85f64-5717-4562-b3fc-2c9600000000"
@@ -38,21 +38,28 @@ def _inbound(**fields: Any) -> Inbound:
 
 
 @pytest.mark.parametrize(
-    ("fields", "direction"),
+    ("fields", "reading"),
     [
-        ({"autoresponse_type": "STOP"}, "out"),
-        ({"autoresponse_type": "START"}, "in"),
-        ({"autoresponse_type": "HELP"}, ""),
-        ({"autoresponse_type": "INFO"}, ""),
-        ({"text": "STOP"}, ""),
-        ({"text": "stop please", "type": "WHATSAPP"}, ""),
-        ({"text": " stop ", "type": "WHATSAPP"}, "out"),
-        ({"text": "Start", "type": "WhatsApp"}, "in"),
-        ({"text": "STOP", "type": "WHATSAPP", "autoresponse_type": "START"}, "in"),
+        ({"autoresponse_type": "STOP"}, ("out", "webhook")),
+        ({"autoresponse_type": "START"}, ("in", "webhook")),
+        ({"autoresponse_type": "HELP"}, ("", "webhook")),
+        ({"autoresponse_type": "INFO"}, ("", "webhook")),
+        ({"autoresponse_type": "HELP", "text": "stop"}, ("", "webhook")),
+        ({"autoresponse_type": "START", "text": "STOP", "type": "WHATSAPP"}, ("in", "webhook")),
+        ({"text": "STOP"}, ("out", "keyword")),
+        ({"text": "Arrêt !", "type": "MMS"}, ("out", "keyword")),
+        ({"text": "unstop"}, ("in", "keyword")),
+        ({"text": "stop please", "type": "WHATSAPP"}, ("", "keyword")),
+        ({"text": " stop ", "type": "WHATSAPP"}, ("out", "keyword")),
+        ({"text": "Start", "type": "WhatsApp"}, ("in", "keyword")),
+        ({"text": "STOP", "autoresponse_type": "SOMETHING_NEW"}, ("out", "keyword")),
+        ({"text": "hello", "autoresponse_type": "SOMETHING_NEW"}, ("", "keyword")),
     ],
 )
-def test_telnyx_s_word_decides_and_the_text_only_on_whatsapp(fields: dict[str, Any], direction: str) -> None:
-    assert direction_of(_inbound(**fields), match) == direction
+def test_telnyx_s_word_decides_and_where_it_has_none_the_text_does(
+    fields: dict[str, Any], reading: tuple[str, str]
+) -> None:
+    assert reading_of(_inbound(**fields), match) == reading
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What an inbound message says about opt-outs, and to which of our senders. Pure.
 
-Telnyx's own word (``autoresponse_type``) is authoritative, for it is what created the block there. WhatsApp has none, so
-there the text decides. Whatever cannot be placed is placed wider: an opt-out too many is mended by START, one too few
+Telnyx's own word (``autoresponse_type``) is authoritative, for it is what created the block there. Where it is missing, as
+always on WhatsApp, our own reading of the text decides, and is kept as such: no list of Telnyx's has it. Whatever cannot be placed is placed wider: an opt-out too many is mended by START, one too few
 texts a person who said no.
 """
 
@@ -20,15 +20,17 @@ Keyword = Callable[[str], str | None]
 Direction = Literal["out", "in", ""]
 
 AHEAD_MOST_US = 300_000_000  # as far ahead as a signature may be; a later time would outlast every later START
+_DIRECTIONS: Mapping[str, Direction] = {"STOP": "out", "START": "in"}
+_THEIRS = frozenset({"STOP", "START", "HELP", "INFO"})
 EVIDENCE_MOST = 36  # what the ledger keeps of it: an event's id is a uuid
 
 
-def direction_of(inbound: Inbound, keyword: Keyword) -> Direction:
-    """out for STOP, in for START, else neither: HELP and INFO are only recorded."""
+def reading_of(inbound: Inbound, keyword: Keyword) -> tuple[Direction, Literal["webhook", "keyword"]]:
+    """out for STOP, in for START, else neither: HELP and INFO are only recorded. And whose reading that is."""
     said = inbound["autoresponse_type"]
-    if said is None and inbound["type"].upper() == "WHATSAPP":
-        said = keyword(inbound["text"])
-    return {"STOP": "out", "START": "in"}.get(said or "", "")  # type: ignore[return-value]
+    if said in _THEIRS:
+        return _DIRECTIONS.get(said, ""), "webhook"
+    return _DIRECTIONS.get(keyword(inbound["text"]) or "", ""), "keyword"
 
 
 def scopes_of(inbound: Inbound, senders: Mapping[str, Sender]) -> list[str]:
@@ -46,12 +48,13 @@ def opt_call(
 ) -> Call[int]:
     """The call that records the opt-out or opt-in, if it is one, and keeps the message once for the apps."""
     person = encodable(inbound["from"] or "")
+    direction, source = reading_of(inbound, keyword)
     return calls.opt(
         person,
-        direction_of(inbound, keyword) if person else "",
+        direction if person else "",
         scopes=scopes_of(inbound, senders),
         occurred_us=inbound["at"] if inbound["at"] <= now_us + AHEAD_MOST_US else 0,
-        source="webhook",
+        source=source,
         evidence=_evidence(inbound["event"], stripped),
         inbound=stripped.decode(),
     )

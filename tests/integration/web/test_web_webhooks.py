@@ -173,9 +173,11 @@ def test_stop_on_whatsapp_is_read_from_its_text(web: Web, ledger: Ledger) -> Non
     assert _out(ledger, "sender:wa")
 
 
-def test_the_word_stop_in_an_sms_is_telnyx_s_to_judge(web: Web, ledger: Ledger) -> None:
-    assert web.webhook(inbound("STOP")).status_code == 200
-    assert not _out(ledger, "sender:local")
+@pytest.mark.parametrize("text", ["STOP", "stop all.", "ALTO", "Arrêt !"])
+def test_a_stop_that_telnyx_did_not_mark_is_read_by_us_and_kept_as_ours(web: Web, ledger: Ledger, text: str) -> None:
+    assert web.webhook(inbound(text)).status_code == 200
+    said = read_opt_out(ledger, PERSON, "sender:local").person
+    assert said is not None and (said.out, said.source) == (True, "keyword")
 
 
 def test_help_is_recorded_and_changes_nothing(web: Web, ledger: Ledger) -> None:
