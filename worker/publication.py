@@ -45,6 +45,7 @@ def publication(config: Config, *, release: int) -> Publication:
         "timezone": config.defaults.timezone,
         "job_types": {name: _job_type(config, job_type) for name, job_type in config.job_types.items()},
         "timing": _timing(config),
+        "transactional": sorted(config.compliance.transactional),
         "storage": {
             "retention_s": config.storage.retention_s,
             "content_kept_s": config.storage.content_kept_s,

@@ -381,3 +381,41 @@ def test_a_validity_that_ends_in_the_quiet_hours_is_said() -> None:
     lines = warnings(parse_config(with_job('preset = "us-tcpa"\nvalid_for = "5m"')))
     assert any(line.startswith("job_types.otp.valid_for") and "660 min" in line for line in lines)
     assert not any("valid_for" in line for line in warnings(parse_config(with_job('quiet_hours = "03:00-03:01"'))))
+
+
+# --- what may pass a STOP
+
+WITH_PROFILE = SENDER + f'messaging_profile_id = "{PROFILE}"\n'
+MARK = "job_types.otp.transactional_required"
+LISTED = '[compliance]\ntransactional = ["otp"]\n'
+
+
+def test_a_job_type_passes_a_stop_only_if_marked_and_listed() -> None:
+    config = parse_config(WITH_PROFILE + JOB + "transactional_required = true\n" + LISTED)
+    assert publication(config, release=0)["transactional"] == ["otp"]
+    assert publication(parse_config(WITH_PROFILE + JOB), release=0)["transactional"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "remedy"),
+    [
+        (WITH_PROFILE + JOB + LISTED, "compliance.transactional[0]", "write transactional_required = true in"),
+        (WITH_PROFILE + JOB + "transactional_required = true\n", MARK, 'transactional = ["otp"]'),
+        (WITH_PROFILE + JOB + '[compliance]\ntransactional = ["opt"]\n', "compliance.transactional[0]", "did you mean `otp`?"),
+        (SENDER + JOB + "transactional_required = true\n" + LISTED, MARK, "messaging_profile_id"),
+        (
+            WITH_PROFILE + JOB + 'priority = "bulk"\ntransactional_required = true\n' + LISTED,
+            MARK,
+            "another priority",
+        ),
+    ],
+)  # fmt: skip
+def test_half_a_permission_stops_the_start(text: str, path: str, remedy: str) -> None:
+    line = only_problem_of(text)
+    assert line.startswith(path) and remedy in line
+
+
+def test_words_of_the_profiles_are_read() -> None:
+    config = parse_config(SENDER + JOB + '[compliance]\nstop_words = ["adios"]\n')
+    assert config.compliance.keywords == {"STOP": ("adios",), "START": (), "HELP": ()}
+    assert "compliance.stop_words" in only_problem_of(SENDER + JOB + '[compliance]\nstop_words = [""]\n')

@@ -35,6 +35,7 @@ def cross_check(config: Config, declared: Mapping[str, Set[str]]) -> list[Proble
     for name, job_type in config.job_types.items():
         problems += _job_type(f"job_types.{name}", job_type, config, declared["senders"])
     problems += _times(config)
+    problems += _transactional(config)
     return problems
 
 
@@ -231,6 +232,36 @@ def _times(config: Config) -> Iterator[Problem]:
             f'write content_kept = "{storage.retention_s}s"',
             f'"{storage.content_kept_s}s"',
         )
+
+
+def _transactional(config: Config) -> Iterator[Problem]:
+    """What may pass a person's STOP is said twice, so that no copied table does it by itself; and only where we know whose STOP
+    it is that would be passed."""
+    listed = set(config.compliance.transactional)
+    for index, name in enumerate(config.compliance.transactional):
+        path = f"compliance.transactional[{index}]"
+        if name not in config.job_types:
+            remedy = choose(name, config.job_types, otherwise=f"add [job_types.{name}]")
+            yield Problem(path, "names no job type", remedy, show(name))
+        elif not config.job_types[name].transactional_required:
+            remedy = f"write transactional_required = true in [job_types.{name}] too, or take the name out"
+            yield Problem(path, "names a job type that is not marked", remedy, show(name))
+    for name, job_type in config.job_types.items():
+        path = f"job_types.{name}.transactional_required"
+        if not job_type.transactional_required:
+            continue
+        if name not in listed:
+            remedy = f'write transactional = ["{name}"] under [compliance] too: nothing passes a STOP by default'
+            yield Problem(path, "is not listed in compliance.transactional", remedy, "true")
+        if job_type.priority == "bulk":
+            remedy = "take it out, or give the job type another priority: what is promoted is not required"
+            yield Problem(path, "does not go with priority bulk", remedy, "true")
+        for sender in (job_type.sender, *(leg.sender for leg in job_type.fallback)):
+            if sender in config.senders and config.senders[sender].messaging_profile_id is None:
+                remedy = (
+                    f"give [senders.{sender}] its messaging_profile_id: without it any STOP of the person blocks it"
+                )
+                yield Problem(path, f"needs the profile of sender {sender}", remedy, "true")
 
 
 def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator[str]:

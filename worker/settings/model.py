@@ -184,6 +184,7 @@ class JobType(Table):
     preset: Literal["us-tcpa", "us-fl"] | None = Field(None, examples=['"us-tcpa"'])
     frequency: Frequency | None = None
     max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
+    transactional_required: bool = Field(False, examples=["false"])
 
     @property
     def quiet_windows(self) -> tuple[Hours, ...]:
@@ -257,6 +258,22 @@ class Callbacks(Table):
     allow_private: bool = Field(False, examples=["false"])
 
 
+Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=40)], ...], BeforeValidator(_tuple)]
+
+
+class Compliance(Table):
+    """Words that your messaging profiles know besides the built-in ones, and what may pass a person's STOP: nothing."""
+
+    stop_words: Words = Field((), examples=['["adios"]'])
+    start_words: Words = Field((), examples=['["otra vez"]'])
+    help_words: Words = Field((), examples=['["que es esto"]'])
+    transactional: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = Field((), examples=['["fraud_alert"]'])
+
+    @property
+    def keywords(self) -> Mapping[str, tuple[str, ...]]:
+        return {"STOP": self.stop_words, "START": self.start_words, "HELP": self.help_words}
+
+
 class Defaults(Table):
     """What holds where nothing better is known."""
 
@@ -275,6 +292,7 @@ class Config(Table):
     storage: Storage = Storage()
     receipts: Receipts = Receipts()
     callbacks: Callbacks = Callbacks()
+    compliance: Compliance = Compliance()
     defaults: Defaults = Defaults()
 
     def campaign_of(self, sender: Sender) -> Campaign | None:

@@ -16,6 +16,7 @@ from worker.settings.model import (
     Brand,
     Callbacks,
     Campaign,
+    Compliance,
     Config,
     Defaults,
     JobType,
@@ -105,6 +106,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
     storage = _single(Storage, "storage", raw, problems)
     receipts = _single(Receipts, "receipts", raw, problems)
     callbacks = _single(Callbacks, "callbacks", raw, problems)
+    compliance = _single(Compliance, "compliance", raw, problems)
     defaults = _single(Defaults, "defaults", raw, problems)
     config = Config(
         senders=senders,
@@ -116,6 +118,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
         storage=storage,
         receipts=receipts,
         callbacks=callbacks,
+        compliance=compliance,
         defaults=defaults,
     )
     # Names are looked up among those that the file declares, also where their own table has a mistake.

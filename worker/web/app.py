@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
@@ -34,14 +35,17 @@ def create_app(settings: Settings, config: Config | None = None) -> FastAPI:
         await services.in_thread(services.pointers.push, messages)
 
     hearing = Hearing(services.async_ledger.run, push)
-    webhooks = Webhooks(services, hearing, match)
+    keyword = partial(match, profile_keywords=services.config.compliance.keywords)
+    webhooks = Webhooks(services, hearing, keyword)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        probe = asyncio.create_task(services.durability.probe(), name="probe")
         upkeep = asyncio.create_task(keep_hearing(services, hearing.is_deaf), name="upkeep")
         try:
             yield
         finally:
+            probe.cancel()
             await _close(services, hearing, upkeep)
 
     app = FastAPI(

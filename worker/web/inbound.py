@@ -1,8 +1,8 @@
 """What an inbound message says about opt-outs, and to which of our senders. Pure.
 
 Telnyx's own word (``autoresponse_type``) is authoritative, for it is what created the block there. Where it is missing, as
-always on WhatsApp, our own reading of the text decides, and is kept as such: no list of Telnyx's has it. Whatever cannot be placed is placed wider: an opt-out too many is mended by START, one too few
-texts a person who said no.
+always on WhatsApp, our own reading of the text decides, and is kept as such: no list of Telnyx's has it. Whatever cannot be
+placed is placed wider: an opt-out too many is mended by START, one too few texts a person who said no.
 """
 
 from __future__ import annotations

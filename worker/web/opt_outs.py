@@ -57,6 +57,7 @@ async def _say(request: Request, caller: ApiKey, number: str, scope: str, *, out
         by_operator=True,
     )
     await services.async_ledger.run(call)
+    await services.durability.synced()
     return Response(status_code=204)
 
 

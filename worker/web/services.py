@@ -15,6 +15,7 @@ from producers.ledger.connection import connect, connect_async
 from producers.ledger.ledger import AsyncLedger, Ledger
 from producers.notifier import Notifier
 from producers.pointers import Pointers
+from worker.compliance.durability import ROUNDS, WAIT_S, Durability
 from worker.publication import publication
 from worker.settings import Config, Settings
 from worker.telnyx.signatures import Verifier
@@ -41,6 +42,7 @@ class Services:
     ledger: Ledger
     async_ledger: AsyncLedger
     pointers: Pointers
+    durability: Durability
     id: str = field(default_factory=lambda: uuid4().hex)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
 
@@ -57,6 +59,7 @@ class Services:
     async def close(self) -> None:
         """Close every connection."""
         with anyio.move_on_after(2, shield=True):
+            await self.durability.close()
             await self.async_ledger.redis.aclose()
         self.ledger.redis.close()
         self.notifier.ledger.redis.close()
@@ -66,6 +69,8 @@ def make_services(settings: Settings, config: Config) -> Services:
     """Connects to nothing yet: web starts, and says 503, while Redis is away."""
     redis = connect(settings.redis_url, max_connections=CONNECTIONS, answer_s=ANSWER_S)
     redis_async = connect_async(settings.redis_url, max_connections=CONNECTIONS, answer_s=ANSWER_S)
+    redis_sync = connect_async(settings.redis_url, max_connections=ROUNDS + 1, answer_s=WAIT_S + 0.3)
+    ledger = AsyncLedger(redis_async, settings.namespace)
     return Services(
         settings=settings,
         config=config,
@@ -73,6 +78,7 @@ def make_services(settings: Settings, config: Config) -> Services:
         verifier=Verifier(settings.telnyx_public_keys),
         notifier=Notifier(settings.redis_url, namespace=settings.namespace, deadline_s=DEADLINE_S),
         ledger=Ledger(redis, settings.namespace),
-        async_ledger=AsyncLedger(redis_async, settings.namespace),
+        async_ledger=ledger,
+        durability=Durability(redis_sync, ledger.key("counts")),
         pointers=Pointers(redis, settings.namespace),
     )

@@ -4,7 +4,7 @@ A plain Starlette route, for thousands a second may come and FastAPI's models wo
 answer is 200 only for what is kept; anything else makes Telnyx try again, at most six times. Invariants, each with a test:
 
 - Nothing is read from a callback whose signature does not hold, and nothing from the query of its URL.
-- A STOP is in force when its 200 leaves.
+- A STOP is in force when its 200 leaves, and on the server's disk where it can say so within a second.
 - While Redis is away the answer is 503, within what Telnyx waits.
 - What is signed but not understood gets 200 and is kept aside: a repeat would be no clearer.
 """
@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 PATH = "/webhooks/telnyx"
 KEEP_S = 1.4  # Telnyx waits 2 s
+ANSWERING_S = 0.1  # of it; what waits for the disk must not turn into a refusal
 ODD_MOST, ODD_MOST_BYTES = 10_000, 16_000
 OPTS_AT_ONCE = 32  # half of the connections: receipts use the others
 
@@ -63,9 +64,10 @@ class Webhooks:
         raw = await read_body(request, WEBHOOK_MAX_BYTES)
         self._verify(request, raw)
         event = parse_event(raw)
+        until_s = asyncio.get_running_loop().time() + KEEP_S
         try:
-            async with asyncio.timeout(KEEP_S):
-                await self._keep(event, raw)
+            async with asyncio.timeout_at(until_s):
+                await self._keep(event, raw, until_s)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("callback_refused", kind=event.kind, error=type(error).__name__)
             raise redis_away() from None
@@ -81,16 +83,16 @@ class Webhooks:
             log.warning("callback_not_telnyx", reason=bad.reason)
             raise Problem(401, bad.reason, REASONS[bad.reason]) from None
 
-    async def _keep(self, event: Parsed, raw: bytes) -> None:
+    async def _keep(self, event: Parsed, raw: bytes, until_s: float) -> None:
         stripped = strip(raw)
         if event.kind == "receipt":
             await self._hearing.keep(stripped)
         elif event.kind == "inbound" and event.inbound is not None:
-            await self._keep_inbound(event, stripped)
+            await self._keep_inbound(event, stripped, until_s)
         else:
             await self._keep_aside(event, stripped)
 
-    async def _keep_inbound(self, event: Parsed, stripped: bytes) -> None:
+    async def _keep_inbound(self, event: Parsed, stripped: bytes, until_s: float) -> None:
         if event.inbound is None:
             return
         senders = self._services.config.senders
@@ -99,6 +101,9 @@ class Webhooks:
             changed = await self._services.async_ledger.run(call)
         if changed:
             log.info("opt_out_recorded", direction=call.args[1], scopes=changed, inbound=event.event)
+        if call.args[1]:  # also of a repeat: the first try may have been answered with 503 for want of this
+            left_s = until_s - asyncio.get_running_loop().time() - ANSWERING_S
+            await self._services.durability.synced(within_s=max(0.0, left_s))
 
     async def _keep_aside(self, event: Parsed, stripped: bytes) -> None:
         why = event.kind if event.kind != "other" else "unknown_event"

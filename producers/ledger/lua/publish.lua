@@ -18,6 +18,7 @@ for _, name in ipairs({ 'grace_us', 'grace_urgent_us', 'liveness_us', 'poll_afte
   fields[#fields + 1], fields[#fields + 2] = name, int(t[name])
 end
 for jt, us in pairs(t.job_grace_us or {}) do fields[#fields + 1], fields[#fields + 2] = 'grace:' .. jt, int(us) end
+for _, jt in ipairs(new.transactional or {}) do fields[#fields + 1], fields[#fields + 2] = 'transactional:' .. jt, '1' end
 for _, jt in ipairs(t.give_up or {}) do fields[#fields + 1], fields[#fields + 2] = 'give_up:' .. jt, '1' end
 local ruled = {}
 for jt, rule in pairs(new.rules or {}) do
