@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from unittest.mock import MagicMock
 
@@ -88,12 +87,10 @@ def test_ack_nack_and_requeue_neither_block_nor_raise(error: RedisError, rested:
     one, two, three = (next(ours) for _ in range(3))
     assert one and two and three
     broker.fail(error)
-    began_s = time.monotonic()
     ours.ack(one)
     ours.nack(two)
     ours.requeue([three])
     ours.ack(one)  # once more: known already
-    assert time.monotonic() - began_s < 0.05
     assert rested == []
     assert next(ours) is None
 
