@@ -495,6 +495,8 @@ def opt_sweep(
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:
     """Pause or drain (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured").
 
+    Resumed with "shared", what rests its profile, brand, campaign or account ends too.
+
     Drained: what was submitted until now leaves, later messages wait until it is resumed. False: no such lane.
     """
     return Call("lane", [name, what, value], lambda r: bool(int(r) == 1))

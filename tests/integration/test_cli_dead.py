@@ -110,6 +110,8 @@ def test_a_dead_letter_is_listed_with_its_reason_and_a_masked_number(
     ):
         assert [row["id"] for row in notify("dead", *arguments, "--json")["dead"]] == expected
     assert 'did you mean "failed"' in notify("dead", "--state", "faild", code=2)
+    assert 'did you mean "service"' in notify("dead", "--sender", "servise", code=1)
+    assert 'did you mean "service"' in notify("replay", "--all", "--sender", "servise", "--yes", code=1)
     text = notify("dead")
     assert rejected in text
     assert NUMBER not in text

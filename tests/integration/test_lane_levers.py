@@ -153,6 +153,19 @@ def test_a_gate_rests_every_lane_of_the_account_and_lets_all_go_when_it_opens(le
     assert sum(sum(view.backlog.values()) for view in read_lanes(ledger)) == 0
 
 
+@pytest.mark.parametrize("scope", ["account", "campaign", "brand"])
+def test_a_resume_of_all_that_is_shared_ends_the_rest_of_each(ledger: Ledger, clock: Any, scope: str) -> None:
+    for _ in range(4):
+        queue(ledger, lane="slow")
+    refuse(ledger, one(ledger, clock), hold_s=3600, scope=scope)
+    ledger.run(calls.lane("slow", "resume"))
+    assert shown(ledger, "slow").state == "held", "it protects other senders too"
+    ledger.run(calls.lane("slow", "resume", "shared"))
+    assert shown(ledger, "slow").state == "open"
+    assert len({one(ledger, clock).message for _ in range(4)}) == 4
+    assert take_now(ledger) == []
+
+
 def test_only_what_left_after_the_rest_and_within_a_minute_of_it_halves_the_rate(ledger: Ledger, clock: Any) -> None:
     for _ in range(20):
         queue(ledger)

@@ -54,7 +54,7 @@ def dead(
         return
     from producers.ledger.dead_letters import read_dead
 
-    letters = read_dead(ledger, limit=limit, wanted=_filter(job_type, state, sender, settings))
+    letters = read_dead(ledger, limit=limit, wanted=_filter(job_type, state, sender, settings, ledger))
     rows = [_row(letter, settings, show_numbers=show_numbers) for letter in letters]
     if as_json:
         print_json({"dead": rows})
@@ -99,7 +99,9 @@ def replay(
     configure_logging("warning", json=False)  # to standard error: what is rendered anew may have something to say
     settings = cli_settings()
     ledger = open_ledger(settings)
-    chosen = _named(ids, ledger) if ids else _all(ledger, _filter(job_type, state, sender, settings, acting=True))
+    chosen = (
+        _named(ids, ledger) if ids else _all(ledger, _filter(job_type, state, sender, settings, ledger, acting=True))
+    )
     if all_of_them and chosen and not yes:
         _confirm(len(chosen))
     done = _replay(chosen, ledger, settings, _valid_for(valid_for, settings))
@@ -109,7 +111,13 @@ def replay(
 
 
 def _filter(
-    job_type: str | None, state: str | None, sender: str | None, settings: Settings, *, acting: bool = False
+    job_type: str | None,
+    state: str | None,
+    sender: str | None,
+    settings: Settings,
+    ledger: Ledger,
+    *,
+    acting: bool = False,
 ) -> Callable[[DeadLetter], bool]:
     from producers.ledger.dead_letters import DEAD_WORDS
     from producers.problems import nearest
@@ -117,6 +125,7 @@ def _filter(
     if state is not None and state not in DEAD_WORDS:
         remedy = nearest(state, list(DEAD_WORDS), otherwise=f"write one of {', '.join(DEAD_WORDS)}")
         raise Failure(f'--state is "{state}": {remedy}', Exit.USAGE)
+    _check_sender(sender, settings, ledger)
     states = (state,) if state else WITHOUT_ASKING if acting else DEAD_WORDS
 
     def wanted(letter: DeadLetter) -> bool:
@@ -127,6 +136,19 @@ def _filter(
         )
 
     return wanted
+
+
+def _check_sender(sender: str | None, settings: Settings, ledger: Ledger) -> None:
+    """Raises Failure for a sender that neither was nor is configured, so that a typo does not read as "no dead letters"."""
+    from producers.problems import nearest
+    from worker.pacing.lanes import lane_names
+
+    config = settings.loaded_config
+    known = {name.removesuffix(".mms") for name in lane_names(ledger)} | set(config.senders if config else ())
+    if sender is None or sender in known:
+        return
+    remedy = nearest(sender, sorted(known), otherwise=f"the senders are: {', '.join(sorted(known))}")
+    raise Failure(f'no sender "{sender}": {remedy}', Exit.NO)
 
 
 def _sender_of(letter: DeadLetter, settings: Settings) -> str:

@@ -61,9 +61,15 @@ def drain(
 
 
 @app.command()
-def resume(sender: Sender, as_json: AsJson = False) -> None:
+def resume(
+    sender: Sender,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Also end what rests its profile, brand, campaign and account.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Let messages leave again; ends the sender's own hold and slow-down too."""
-    _change(sender, "resume", "", as_json=as_json)
+    _change(sender, "resume", "shared" if shared else "", as_json=as_json)
 
 
 @app.command()

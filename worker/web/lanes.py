@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
@@ -34,6 +34,7 @@ router = APIRouter(prefix="/v1/lanes", tags=["lanes"], responses=problems(401, 4
 Body = TypeVar("Body", bound=BaseModel)
 Operator = Annotated[ApiKey, Depends(needs("operate"))]
 SenderName = Annotated[str, Path(description="A sender of notify.toml.", examples=["alerts"])]
+Shared = Annotated[bool, Query(description="Also end what rests its profile, brand, campaign and account.")]
 
 
 @router.get("", summary="All lanes", response_model=LanesAnswer)
@@ -60,8 +61,8 @@ async def pause(request: Request, caller: Operator, sender: SenderName) -> Respo
     response_model=LanesAnswer,
     responses=problems(404),
 )
-async def resume(request: Request, _caller: Operator, sender: SenderName) -> Response:
-    return await _change(request, sender, "resume")
+async def resume(request: Request, _caller: Operator, sender: SenderName, shared: Shared = False) -> Response:
+    return await _change(request, sender, "resume", "shared" if shared else "")
 
 
 @router.post(

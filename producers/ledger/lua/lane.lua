@@ -1,11 +1,12 @@
 -- Pause, drain, resume or re-rate a lane at run time. Kept apart from the configuration, and outlives deploys.
 -- Drained: what was submitted until now leaves, what comes later waits until it is resumed.
 -- needs: base lanes buckets
--- ARGV: lane, "pause" | "drain" | "resume" | "rate", reason or us a unit ("configured": what the configuration says).   Returns 1, or 0 if there is no such lane.
+-- ARGV: lane, "pause" | "drain" | "resume" | "rate", reason, or for resume "shared" or '', or us a unit ("configured": what
+--   the configuration says).   Returns 1, or 0 if there is no such lane.
 local lane, what, value = ARGV[1], ARGV[2], ARGV[3]
 local lk = P .. 'lane:' .. lane
 
--- The sender's own pace from now on, in us a unit; what slowed it down is over. A slowed one may have been a minute ahead.
+-- A pace from now on, in us a unit; what slowed it down is over. A slowed one may have been a minute ahead.
 local function set_interval(own, new)
   local f = call('HMGET', own, 't', 'tat', 'sp')
   local was = num(f[1], new) / speed_of(f[3])
@@ -28,11 +29,16 @@ elseif what == 'drain' then
   end
 elseif what == 'resume' then
   call('HDEL', lk, 'ps', 'dr', 'drw', 'd0', 'd1', 'd2')
-  -- only its own rest: what holds the profile or the account back protects other senders too, and ends by itself
-  local own = P .. 'b:' .. (words(call('HGET', lk, 'bk'))[1] or '')
-  call('HDEL', own, 'hold', 'why', 'fs', 'fe')
-  local t = call('HGET', own, 't')
-  if t then set_interval(own, tonumber(t)) end
+  -- By default only its own rest: what holds the profile or the account back protects other senders too, and ends by itself.
+  for i, name in ipairs(words(call('HGET', lk, 'bk'))) do
+    if i == 1 or value == 'shared' then
+      local b = P .. 'b:' .. name
+      local ended = call('HDEL', b, 'hold', 'why', 'fs', 'fe', 'probe') > 0
+      local t = call('HGET', b, 't')
+      if t then set_interval(b, tonumber(t)) end
+      if ended and i > 1 then open_bucket(name) end
+    end
+  end
   for class = 0, 2 do
     if call('ZCARD', P .. 'q:' .. lane .. ':' .. class) > 0 then arm(lane, class) end
   end

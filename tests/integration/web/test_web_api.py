@@ -483,6 +483,8 @@ def test_pause_holds_all_lanes_of_a_sender_until_resume(web: Web) -> None:
     assert _lane(web, "alerts")["state"] == "open"
     assert web.call("POST", "/v1/lanes/local/resume").status_code == 200
     assert _lane(web, "local")["state"] == _lane(web, "local.mms")["state"] == "open"
+    assert web.call("POST", "/v1/lanes/local/resume?shared=true").status_code == 200
+    assert web.call("POST", "/v1/lanes/local/resume?shred=true").status_code == 422
 
 
 def test_a_rate_set_at_run_time_outlives_a_deploy(web: Web, redis_url: str, namespace: str) -> None:
