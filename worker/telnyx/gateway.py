@@ -279,7 +279,6 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
 
 @cache
 def _direct_class() -> type[httpx.AsyncClient]:
-    import httpx
 
     client_class: type[httpx.AsyncClient] = sdk.load().DefaultAioHttpClient
 
