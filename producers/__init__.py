@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         NotifyError,
         NotReady,
     )
-    from producers.notifier import Event, Notifier, Status, Ticket
+    from producers.events import Event
+    from producers.notifier import Notifier, Status, Ticket
 
 _HOMES = {
-    "Event": "producers.notifier",
+    "Event": "producers.events",
     "Notifier": "producers.notifier",
     "Status": "producers.notifier",
     "Ticket": "producers.notifier",

@@ -41,6 +41,10 @@ STEPS = {
     "wake": "do what timers are due for; after: with pointers that are not pushed yet",
     "reap": "put in doubt what the dead were sending",
     "poll": "record what Telnyx says when asked",
+    # the way of a callback
+    "claim": "take callbacks that are due; after: with some",
+    "callback": "tell an app",
+    "settle": "record how that went",
 }
 POINTS = tuple(f"{step}.{edge}" for step in STEPS for edge in ("before", "after"))
 ACTIONS = {"kill": "SIGKILL", "stop": "SIGSTOP"}  # by name: not every system on which apps are written has them

@@ -15,6 +15,7 @@ JobType = TypedDict(
         "optional": NotRequired[list[str]],  # it can use these too
         "valid_for_s": int,
         "callback": bool,
+        "endpoint": NotRequired[str],  # of its callback_url; see producers.endpoints
         "whatsapp": bool,  # it brings a WhatsApp template
         "group": bool,  # all recipients get one message together
         "media": bool,  # it brings media

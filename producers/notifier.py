@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from producers.errors import EnqueueError, EventsGone, IdempotencyConflict, InvalidNotification, NotFound, NotReady
+from producers.events import Event, as_fields, event_of
 from producers.fault_points import reach
 
 if TYPE_CHECKING:
@@ -58,19 +59,6 @@ class Status(NamedTuple):
     state_counts: dict[str, int]
     messages: list[MessageView]
     is_final: bool
-
-
-class Event(NamedTuple):
-    """Something that happened. ``id`` is the same on a repeat; ``at`` is in microseconds of the epoch."""
-
-    cursor: str
-    id: str
-    type: str
-    notification: str
-    message: str
-    state: str
-    version: int
-    at: int
 
 
 @dataclass
@@ -255,7 +243,7 @@ class Notifier:
             rows = redis.xrange(stream, min=f"({cursor}" if cursor != "0" else "-", count=500)
             for cursor_bytes, fields in rows:
                 cursor = cursor_bytes.decode()
-                yield _event(cursor, {k.decode(): v.decode() for k, v in fields.items()})
+                yield event_of(cursor, as_fields(fields))
             if rows:
                 deadline = time.monotonic() + wait_s
                 continue
@@ -331,7 +319,9 @@ class Notifier:
         from producers.ledger.states import URGENT
         from producers.pointers import URGENT_RECIPIENTS
 
-        submissions = [_submission(client, v) for v in valid]
+        job_types = self.job_types() if valid else {}
+        endpoints = {name: str(job.get("endpoint", "")) for name, job in job_types.items()}
+        submissions = [_submission(client, v, endpoints.get(v.job_type, "")) for v in valid]
         results: list[Enqueued | IdempotencyConflict | EnqueueError] = []
         for trip in _trips(submissions):
             reach("submit.before")
@@ -374,7 +364,8 @@ def notification_id(client: str, key: str | None) -> str:
     return str(uuid7().hex)
 
 
-def _submission(client: str, v: ValidRequest) -> Submission:
+def _submission(client: str, v: ValidRequest, endpoint: str) -> Submission:
+    from producers.endpoints import endpoint_of
     from producers.fields import compact_json
     from producers.ledger.calls import Submission
 
@@ -399,6 +390,7 @@ def _submission(client: str, v: ValidRequest) -> Submission:
         content=compact_json(content),
         extras=compact_json(extras) if extras else b"",
         recipients=recipients,
+        endpoint=endpoint_of(v.callback_url) or endpoint,
     )
 
 
@@ -420,19 +412,6 @@ def _raised(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception):
             raise reply
     return replies
-
-
-def _event(cursor: str, f: Mapping[str, str]) -> Event:
-    from producers.ledger.states import STATES
-
-    message = f["m"]
-    notification = message[:32] if message[32:33] in ("", "-") and len(message) >= 32 else ""
-    kind, version = f["y"], int(f["v"])
-    if kind == "notification.finished":
-        message = ""
-    identity = hashlib.sha256(f"{kind}\0{f['m']}\0{version}\0{f['s']}\0{f['t'] if not notification else ''}".encode())
-    state = STATES.get(f["s"], f["s"])  # an opt-out's is "out" or "in"
-    return Event(cursor, identity.hexdigest()[:32], kind, notification, message, state, version, int(f["t"]))
 
 
 def _stream_id(text: str) -> tuple[int, int]:

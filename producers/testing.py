@@ -19,11 +19,12 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from producers.errors import EventsGone, IdempotencyConflict, NotFound
+from producers.events import Event
 from producers.job_types import JobType
 from producers.ledger.reading import MessageView
 from producers.ledger.states import CLASSES, FINAL, STATES
 from producers.notification import ValidRequest, validate, validate_many
-from producers.notifier import Event, Status, Ticket, notification_id
+from producers.notifier import Status, Ticket, notification_id
 
 __all__ = ["FakeNotifier", "Sent"]
 
@@ -203,8 +204,9 @@ class FakeNotifier:
 
     def _tell(self, kind: str, notification: str, message: str, state: str, version: int) -> None:
         number = len(self._events) + 1
+        counts = self.status(notification).state_counts if kind == "notification.finished" else None
         self._events.append(
-            Event(f"0-{number}", f"{number:032x}", kind, notification, message, state, version, _now_us())
+            Event(f"0-{number}", f"{number:032x}", kind, notification, message, state, version, _now_us(), counts)
         )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any
 
+from producers.endpoints import endpoint_of
 from producers.job_types import JobType as PublishedJobType
 from producers.ledger.calls import compact
 from worker.content.templates import optional_variables, required_variables
@@ -50,6 +51,7 @@ def publication(config: Config, *, release: int) -> Publication:
             "retention_s": config.storage.retention_s,
             "content_kept_s": config.storage.content_kept_s,
             "events": config.storage.events,
+            "every_event": config.events.all,
         },
         "receipts": config.receipts.mode,
     }
@@ -165,6 +167,7 @@ def _job_type(config: Config, job_type: JobType) -> PublishedJobType:
         "optional": sorted(optional),
         "valid_for_s": job_type.valid_for_s,
         "callback": job_type.callback_url is not None,
+        "endpoint": endpoint_of(job_type.callback_url),
         "whatsapp": job_type.given_whatsapp_template is not None,
         "group": channel == "group_mms",
         "media": bool(job_type.media_urls),

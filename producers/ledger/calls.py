@@ -34,7 +34,8 @@ class Submission:
     """A validated notification, ready to be written.
 
     ``recipients``: for one message a single string (a number, or the comma list of a group); for many, packed chunks
-    (JSON lists of ``[number, variables | null]``, 200 at most in each). ``content`` and ``extras`` are JSON.
+    (JSON lists of ``[number, variables | null]``, 200 at most in each). ``content`` and ``extras`` are JSON. ``endpoint``
+    names where its app is called, "" for none (see :mod:`producers.endpoints`).
     """
 
     id: str
@@ -49,6 +50,7 @@ class Submission:
     content: bytes
     extras: bytes
     recipients: Sequence[str | bytes]
+    endpoint: str = ""
 
 
 class Submitted(NamedTuple):
@@ -60,7 +62,7 @@ class Submitted(NamedTuple):
 def submit(s: Submission) -> Call[Submitted]:
     """Write a notification. ``conflict``: the id exists with another fingerprint, and nothing was written."""
     args: list[Arg] = [s.id, s.client, s.fingerprint, s.job_type, s.klass, s.valid_for_us, s.send_at_us]
-    args += [s.messages, int(s.group), s.content, s.extras, *s.recipients]
+    args += [s.messages, int(s.group), s.content, s.extras, s.endpoint, *s.recipients]
     return Call("submit", args, lambda r: Submitted(_text(r[0]), int(r[1]), int(r[2])))  # type: ignore[arg-type]
 
 
@@ -379,10 +381,11 @@ def reap(process: str, *, limit: int = 200) -> Call[tuple[list[str], int]]:
 class Pointer(NamedTuple):
     """Something to enqueue.
 
-    expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id).
+    expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id);
+    call: ("", ""), for what is owed is taken by who has room for it.
     """
 
-    kind: Literal["expand", "reconcile", "poll"]
+    kind: Literal["expand", "reconcile", "poll", "call"]
     id: str
     more: str
 

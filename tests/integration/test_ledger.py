@@ -886,7 +886,7 @@ def test_every_end_is_an_event_and_a_correction_one_of_its_own(ledger: Ledger) -
     for letter in "FD":
         ledger.run(calls.receipt("", [Fact(ref=mid, provider_id=f"pid-{mid}", state=letter)]))
     rows = [(f[b"y"].decode(), f[b"s"].decode()) for _, f in ledger.redis.xrange(ledger.key("ev"))]
-    assert rows == [("notification.finished", ""), ("message.final", "F"), ("message.corrected", "D")]
+    assert rows == [("message.final", "F"), ("notification.finished", ""), ("message.corrected", "D")]
 
 
 def test_content_is_gone_once_a_message_is_delivered_and_the_record_lives_for_the_retention(ledger: Ledger) -> None:

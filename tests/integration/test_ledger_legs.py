@@ -275,8 +275,8 @@ def test_a_lone_notification_is_finished_again_when_its_leg_ends(ledger: Ledger)
     (taken,) = take_now(ledger)
     deliver(ledger, taken)
     assert events(ledger) == [
-        ("notification.finished", "", ""), ("message.final", "-0", "R"),
-        ("notification.finished", "", ""), ("message.final", "-0-2", "D"),
+        ("message.final", "-0", "R"), ("notification.finished", "", ""),
+        ("message.final", "-0", "D"), ("notification.finished", "", ""),
     ]  # fmt: skip
 
 

@@ -209,9 +209,10 @@ def test_events_are_read_by_cursor_and_a_gap_is_told(notifier: Notifier, ledger:
     notifier.cancel(ticket.id)
     events = list(notifier.events())
     assert [(e.type, e.notification, e.message, e.state) for e in events] == [
-        ("notification.finished", ticket.id, "", ""),
         ("message.final", ticket.id, f"{ticket.id}-0", "cancelled"),
+        ("notification.finished", ticket.id, "", ""),
     ]
+    assert events[1].counts == {"cancelled": 1}
     assert list(notifier.events(after=events[0].cursor)) == events[1:]
     assert len({e.id for e in events}) == 2
     assert [e.id for e in notifier.events()] == [e.id for e in events], "the same on a repeat"

@@ -1,7 +1,7 @@
 """What Dramatiq runs. Actors take ids and plain JSON values, are safe to run twice, and never raise.
 
-Each calls one room below: expansion, reconciliation, polling. Not to be confused with retries: what fails is pointed at
-again by a timer of the ledger.
+Each calls one room below: expansion, reconciliation, polling, callbacks. Not to be confused with retries: what fails is
+pointed at again by a timer of the ledger.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["register"]
 
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
-    """Declare expand, expand_urgent, reconcile and poll on ``broker``; ``send`` is declared by the engine's side."""
-    from worker.actors import expand, poll, reconcile
+    """Declare expand, expand_urgent, reconcile, poll and call_back on ``broker``; ``send`` is declared by the engine's side."""
+    from worker.actors import call_back, expand, poll, reconcile
 
-    for module in (expand, reconcile, poll):
+    for module in (expand, reconcile, poll, call_back):
         module.register(broker, context)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
     from producers.pointers import Pointers
+    from worker.callbacks.caller import Caller
     from worker.polling import Retriever
     from worker.settings import Config, Settings
 
@@ -33,3 +34,4 @@ class Context:
     settings: Settings
     run_async: RunAsync
     gateway: Callable[[], Retriever]
+    caller: Caller

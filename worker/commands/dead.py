@@ -161,6 +161,7 @@ def _sender_of(letter: DeadLetter, settings: Settings) -> str:
 
 def _row(letter: DeadLetter, settings: Settings, *, show_numbers: bool) -> dict[str, Any]:
     from producers.masking import mask
+    from worker.times import rfc3339
     from worker.web import presenting
 
     code, title, phase = letter.error or ("", "", "")
@@ -173,7 +174,7 @@ def _row(letter: DeadLetter, settings: Settings, *, show_numbers: bool) -> dict[
         "sender": _sender_of(letter, settings),
         "state": letter.state,
         "leg": letter.leg,
-        "at": presenting.rfc3339(letter.at_us) if letter.at_us else None,
+        "at": rfc3339(letter.at_us) if letter.at_us else None,
         "reason": letter.reason or None,
         "code": code or None,
         "why": words,
@@ -218,7 +219,7 @@ def _show_one(id: str, ledger: Ledger, settings: Settings, *, show_numbers: bool
 
 def _show_asides(ledger: Ledger, limit: int, *, as_json: bool) -> None:
     from worker.commands.asides import read_asides
-    from worker.web.presenting import rfc3339
+    from worker.times import rfc3339
 
     rows = [
         {"at": rfc3339(put.at_us), "where": put.where, "why": put.why, "about": put.about, "id": put.id}

@@ -117,7 +117,8 @@ def _gone(row: dict[str, Any]) -> str:
 
 
 def _explained(explanation: Explanation) -> dict[str, Any]:
-    from worker.web.presenting import hold_reason, rfc3339
+    from worker.times import rfc3339
+    from worker.web.presenting import hold_reason
 
     def rate(bucket: Bucket) -> str:
         if bucket.cap is not None:

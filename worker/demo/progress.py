@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from producers.events import Event
 from producers.ledger.states import STATES
-from producers.notifier import Event
 from worker.demo.day import Fed
 
 

@@ -25,11 +25,13 @@ from producers.ledger import calls
 from producers.ledger.calls import Pointer
 from producers.ledger.ledger import Ledger
 from producers.pointers import (
+    CHORES,
     LIST_QUEUES,
     PRODUCER_ID,
     PointerMessage,
     broker_namespace,
     expand_pointer,
+    pointer,
     poll_pointers,
     reconcile_pointer,
 )
@@ -192,6 +194,8 @@ def _messages(found: list[Pointer]) -> list[PointerMessage]:
     polls = [(row.id, row.more) for row in found if row.kind == "poll"]
     messages = [expand_pointer(row.id, row.more == "0") for row in found if row.kind == "expand"]
     messages += [reconcile_pointer(row.id) for row in found if row.kind == "reconcile"]
+    if any(row.kind == "call" for row in found):
+        messages.append(pointer(CHORES, "call_back"))
     return messages + poll_pointers(polls)
 
 

@@ -22,6 +22,8 @@ from producers.ledger.ledger import AsyncLedger, Ledger
 from producers.pointers import QUEUES, Pointers
 from worker.actors import register, send
 from worker.actors.context import Context
+from worker.callbacks.caller import Caller
+from worker.callbacks.post import Post
 from worker.engine.bell import Bells, BellThread
 from worker.engine.broker import NotifyBroker
 from worker.engine.clock import ServerClock
@@ -93,11 +95,13 @@ class Runtime:
             middleware=[LifeCycle(self.stopping, boot=self.boot, busy=self.busy, last=self.liveness.end)],
         )
         self.identity.follow(self.broker.use_id)
+        self.caller = Caller(self.ledger, config, self._get_post, stopping=self.stopping)
         send.register(self.broker, self._start_job)
         register(self.broker, self._context())
         # made by boot, on the loop
         self._failover: Failover | None = None
         self._gateway: Gateway | None = None
+        self._post: Post | None = None
         self._finisher: Finisher | None = None
         self._takes: TakeSchedule | None = None
 
@@ -117,8 +121,8 @@ class Runtime:
         log.info("worker_booted", process=self.identity.current, configuration=answer, lanes=len(self.lanes))
 
     def busy(self) -> int:
-        """How much is under way: hands in use, and results that are not written."""
-        return self.hands.used + (self._finisher.pending if self._finisher is not None else 0)
+        """How much is under way: hands in use, results that are not written, apps that are being called."""
+        return self.hands.used + self.caller.in_flight + (self._finisher.pending if self._finisher is not None else 0)
 
     async def _prepare(self) -> None:
         """On the loop: what belongs to it."""
@@ -182,6 +186,7 @@ class Runtime:
             settings=self.settings,
             run_async=self._run_async,
             gateway=self._get_gateway,
+            caller=self.caller,
         )
 
     def _run_async(self, work: Any) -> Future[Any]:
@@ -191,6 +196,11 @@ class Runtime:
         if self._gateway is None:
             raise RuntimeError("the gateway is made when the process boots: ask for it in a job")
         return self._gateway
+
+    def _get_post(self) -> Post:
+        if self._post is None:  # made when it is first needed: most sites call nobody
+            self._post = Post(self.settings.secret, allow_private=self.settings.config.callbacks.allow_private)
+        return self._post
 
 
 def _stop_this_process() -> None:

@@ -252,6 +252,12 @@ class Receipts(Table):
     mode: Literal["webhook", "poll"] = Field("webhook", examples=['"webhook"'])
 
 
+class Events(Table):
+    """What the stream of events tells."""
+
+    all: bool = Field(False, examples=["false"])  # every change of a state, not only ends
+
+
 class Callbacks(Table):
     """What apps may ask us to call."""
 
@@ -291,6 +297,7 @@ class Config(Table):
     timing: Timing = Timing()
     storage: Storage = Storage()
     receipts: Receipts = Receipts()
+    events: Events = Events()
     callbacks: Callbacks = Callbacks()
     compliance: Compliance = Compliance()
     defaults: Defaults = Defaults()

@@ -19,6 +19,7 @@ from worker.settings.model import (
     Compliance,
     Config,
     Defaults,
+    Events,
     JobType,
     Limits,
     Receipts,
@@ -105,6 +106,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
     timing = _single(Timing, "timing", raw, problems)
     storage = _single(Storage, "storage", raw, problems)
     receipts = _single(Receipts, "receipts", raw, problems)
+    events = _single(Events, "events", raw, problems)
     callbacks = _single(Callbacks, "callbacks", raw, problems)
     compliance = _single(Compliance, "compliance", raw, problems)
     defaults = _single(Defaults, "defaults", raw, problems)
@@ -117,6 +119,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
         timing=timing,
         storage=storage,
         receipts=receipts,
+        events=events,
         callbacks=callbacks,
         compliance=compliance,
         defaults=defaults,

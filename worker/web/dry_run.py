@@ -21,7 +21,7 @@ from worker.pacing.lanes import read_lanes
 from worker.routing import Refusal, refused_destination, route
 from worker.settings import Config, JobType, Sender
 from worker.telnyx.builder import Content
-from worker.web.presenting import rfc3339
+from worker.times import rfc3339
 from worker.web.problems import invalid
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from producers.ledger.reading import MessageView, NotificationView
@@ -14,16 +13,10 @@ from worker.pacing.rates import rate_per_s
 from worker.settings import Config, Sender
 from worker.telnyx.error_table import META_CODES
 from worker.telnyx.errors import describe
+from worker.times import rfc3339
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FINAL = frozenset({"delivered", "failed", "unconfirmed", "rejected", "expired", "cancelled", "opted_out"})
 _BAD = frozenset({"failed", "rejected"})
-
-
-def rfc3339(at_us: int) -> str:
-    """Microseconds of the epoch in UTC, to the millisecond."""
-    at = _EPOCH + timedelta(milliseconds=at_us // 1000)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
 def notification(view: NotificationView, config: Config) -> dict[str, Any]:

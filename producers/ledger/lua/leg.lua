@@ -42,7 +42,8 @@ end
 if not any then return refuse('opted_out') end
 
 local rec = { s = 'N', at = int(NOW), jt = last.jt, k = last.k, vu = int(NOW + valid), to = last.to, ln = lane,
-  tl = 'N0.' .. word(why), lg = string.format('%d', number), ml = (first.mn or last.ml) and '1' or nil }
+  tl = 'N0.' .. word(why), lg = string.format('%d', number), ml = (first.mn or last.ml) and '1' or nil,
+  cb = first.cb }
 if last.gr then rec.gr, rec.gm = '1', letters end
 rec.z = last.z
 -- What falls back is one message to the person, in whatever number of legs; a replay is one more.

@@ -17,6 +17,7 @@ local fields = { 'release', int(new.release), 'digest', new.digest, 'json', body
 for _, name in ipairs({ 'grace_us', 'grace_urgent_us', 'liveness_us', 'poll_after_us', 'silent_after_us', 'max_tries' }) do
   fields[#fields + 1], fields[#fields + 2] = name, int(t[name])
 end
+if new.storage.every_event then fields[#fields + 1], fields[#fields + 2] = 'every', '1' end
 for jt, us in pairs(t.job_grace_us or {}) do fields[#fields + 1], fields[#fields + 2] = 'grace:' .. jt, int(us) end
 for _, jt in ipairs(new.transactional or {}) do fields[#fields + 1], fields[#fields + 2] = 'transactional:' .. jt, '1' end
 for _, jt in ipairs(t.give_up or {}) do fields[#fields + 1], fields[#fields + 2] = 'give_up:' .. jt, '1' end

@@ -2,6 +2,7 @@
 -- needs: base lanes states rules facts
 -- ARGV: limit.
 -- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", message, provider id ...,
+-- "call" (with two blanks) when apps are owed calls,
 -- then "again" (with two blanks) when more is due.
 -- A timer that breaks the script is put off for a minute: else it would be met first by every later call, and stop all others.
 -- Idempotent: every timer looks at the record, and an id that needs nothing means nothing to do.
@@ -177,5 +178,10 @@ settle_counts()
 -- dead letters are listed for as long as they keep their content, and no more of them than a person could look through
 call('ZREMRANGEBYSCORE', P .. 'dead', '-inf', int(NOW - math.max(setting('content_kept_s', 0), DEAD_KEPT_S) * 1000000))
 call('ZREMRANGEBYRANK', P .. 'dead', 0, -100001)
+-- apps are owed a call: a few pointers a second, and no more than somebody follows
+if #call('ZRANGEBYSCORE', P .. 'cb', '-inf', int(NOW), 'LIMIT', 0, 1) > 0 and call('LLEN', P .. 'd:chores') < 1000
+  and call('SET', P .. 'cbp', '1', 'NX', 'PX', 400) then
+  emit('call', '')
+end
 if more or budget <= 0 then emit('again', '') end
 return out

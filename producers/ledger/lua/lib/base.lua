@@ -40,10 +40,17 @@ local function words(text)
   return out
 end
 
--- What is published, read once a call.
-local CONFIG = {}
+-- What is published, read once a call. Whether apps want every change comes along with the first value that is asked for.
+local CONFIG, EVERY = {}, nil
 local function config(name)
-  if CONFIG[name] == nil then CONFIG[name] = call('HGET', P .. 'cfg', name) or false end
+  if CONFIG[name] == nil then
+    if EVERY == nil then
+      local f = call('HMGET', P .. 'cfg', name, 'every')
+      CONFIG[name], EVERY = f[1] or false, f[2] == '1'
+    else
+      CONFIG[name] = call('HGET', P .. 'cfg', name) or false
+    end
+  end
   return CONFIG[name]
 end
 
@@ -51,6 +58,11 @@ end
 local function prefetch_config(...)
   local names = { ... }
   for i, value in ipairs(call('HMGET', P .. 'cfg', unpack(names))) do CONFIG[names[i]] = value end
+end
+
+local function every_change()
+  if EVERY == nil then config('events') end
+  return EVERY
 end
 
 local function setting(name, default) return num(config(name), default) end
@@ -84,8 +96,8 @@ local function nid_of(mid) return string.sub(mid, 1, 32) end
 local function record(mid)
   local rec = hash(mkey(mid))
   if rec.mn then
-    local f = call('HMGET', P .. 'n:' .. nid_of(mid), 'at', 'vu', 'jt')
-    rec.at, rec.vu, rec.jt = f[1] or int(NOW), f[2] or '0', f[3] or ''
+    local f = call('HMGET', P .. 'n:' .. nid_of(mid), 'at', 'vu', 'jt', 'cb')
+    rec.at, rec.vu, rec.jt, rec.cb = f[1] or int(NOW), f[2] or '0', f[3] or '', f[4] or nil
   end
   return rec
 end

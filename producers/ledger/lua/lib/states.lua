@@ -19,10 +19,31 @@ local MOVES = {
   D = '', R = '', E = '', C = '', O = '',
 }
 
-local function event(kind, mid, rec, state)
-  call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', kind, 'm', mid, 's', state,
-    'v', rec.v or '1', 't', int(NOW))
+-- What apps are owed by a call. Its endpoint stands in the record ("cb", a hash of scheme, host and port), so a message
+-- without one costs nothing. cb:<endpoint> holds what is owed by the time it is due, cb the endpoints by when to look next.
+-- Owed is an entry ("m<id>"), a notification ("n<id>") or one event ("e<cursor>"); the state that is told is read when it is told.
+local OWED = {}
+local function owe(endpoint, item)
+  call('ZADD', P .. 'cb:' .. endpoint, int(NOW), item)
+  if not OWED[endpoint] then call('ZADD', P .. 'cb', 'LT', int(NOW), endpoint) end
+  OWED[endpoint] = true
 end
+
+-- Tell apps on the stream; `more` is a flat list of further fields. Returns the event's place in the stream.
+local function event(kind, mid, rec, state, more)
+  return call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', kind, 'm', mid, 's', state,
+    'v', rec.v or '1', 't', int(NOW), unpack(more or {}))
+end
+
+-- The same of something that happened to a message and is no state of it, such as a click: its app is called too.
+local function happened(kind, mid, rec, state, more)
+  local at = event(kind, mid, rec, state, more)
+  if rec.cb then owe(rec.cb, 'e' .. at) end
+end
+
+-- Dead letters: what ended without arriving, and that a person may want to send again.
+local DEAD = { R = 1, F = 1, X = 1 }
+local DEAD_KEPT_S = 86400
 
 -- A notification of many: its counts, added up over the call and written by `settle_counts`, which every script that
 -- moves messages says last. They count entries, whatever number of legs each has.
@@ -52,13 +73,18 @@ local function settle(nid, changes)
     for _, k in ipairs(HEADS) do call('PERSIST', P .. k .. nid) end
   end
   if open ~= 0 then return end
-  local c = call('HMGET', n, 'c.F', 'c.X', 'c.R')
-  local dead = num(c[1], 0) + num(c[2], 0) + num(c[3], 0)
+  local c, dead, ends = call('HMGET', n, 'c.D', 'c.F', 'c.X', 'c.R', 'c.E', 'c.C', 'c.O', 'cb'), 0, {}
+  for i, letter in ipairs({ 'D', 'F', 'X', 'R', 'E', 'C', 'O' }) do
+    if num(c[i], 0) > 0 then ends[#ends + 1] = letter .. int(num(c[i])) end
+    if DEAD[letter] then dead = dead + num(c[i], 0) end
+  end
   call('EXPIRE', P .. 't:' .. nid, math.max(setting('content_kept_s', 0), dead > 0 and 86400 or 0))
   call('ZREM', P .. 'timers', 'n' .. nid, 'e' .. nid)
   call('DEL', P .. 'rq:' .. nid)
   for _, k in ipairs(HEADS) do call('EXPIRE', P .. k .. nid, setting('retention_s', 604800)) end
-  event('notification.finished', nid, {}, '')
+  call('HSET', n, 'fna', int(NOW))
+  event('notification.finished', nid, { v = int(call('HINCRBY', n, 'fin', 1)) }, '', { 'c', table.concat(ends, ' ') })
+  if c[8] then owe(c[8], 'n' .. nid) end
 end
 
 local function settle_counts()
@@ -91,9 +117,7 @@ local function of_entry(mid, newest, mine)
   return state or mine
 end
 
--- Dead letters: what ended without arriving, and that a person may want to send again. By the id of the newest leg.
-local DEAD = { R = 1, F = 1, X = 1 }
-local DEAD_KEPT_S = 86400
+-- By the id of the newest leg.
 local function note_dead(mid, newest, from, to)
   if from == to or not (DEAD[from] or DEAD[to]) then return end
   local id = newest and leg_id(entry_of(mid), newest) or mid
@@ -121,11 +145,33 @@ local function at_end(mid, rec, to, newest)
   if newest then expire_legs(mid, newest) end
 end
 
--- A lone message is its notification; one of many is counted there.
-local function finished_alone(mid)
-  call('EXPIRE', P .. 'x:' .. nid_of(mid), setting('retention_s', 604800))
-  call('ZREM', P .. 'timers', 'n' .. nid_of(mid))
-  event('notification.finished', nid_of(mid), {}, '')
+-- A lone message is its notification; one of many is counted there. It finishes once for each leg that may follow.
+local function finished_alone(mid, rec, newest, after)
+  local nid = nid_of(mid)
+  call('EXPIRE', P .. 'x:' .. nid, setting('retention_s', 604800))
+  call('ZREM', P .. 'timers', 'n' .. nid)
+  event('notification.finished', nid, { v = int(newest or 1) }, '', { 'c', after .. '1' })
+  if rec.cb then owe(rec.cb, 'n' .. nid) end
+end
+
+-- Tell apps that an entry has ended, or otherwise than they were told: by the id of its first leg, whatever leg moved, and the
+-- versions of all its legs together. Any other move of a leg is told by the leg's own id, to those who want all.
+local function tell(mid, rec, newest, before, after)
+  if OPEN[after] or before == after then
+    if every_change() then event('message.changed', mid, rec, rec.s) end
+    return
+  end
+  local entry, version = mid, num(rec.v, 1)
+  if newest then
+    entry, version = entry_of(mid), 0
+    for number = 1, newest do version = version + num(call('HGET', mkey(leg_id(entry, number)), 'v'), 1) end
+  end
+  local final = OPEN[before]
+  event(final and 'message.final' or 'message.corrected', entry, { v = int(version) }, after)
+  if rec.cb then
+    call('HSET', mkey(entry), 'ck', (final and 'f' or 'c') .. int(version))
+    owe(rec.cb, 'm' .. entry)
+  end
 end
 
 -- A word of a timeline, from wherever it comes.
@@ -174,10 +220,10 @@ local function move(mid, rec, to, why, at, more)
   note_dead(mid, newest, before, after)
   if not OPEN[to] then
     if OPEN[from] then at_end(mid, rec, to, newest) end
-    if OPEN[before] and not OPEN[after] and not rec.mn and not rec.ml then finished_alone(mid) end
-    event(OPEN[from] and 'message.final' or 'message.corrected', mid, rec, to)
-    if newest and to == 'D' then stop_other_legs(mid, newest) end
   end
+  tell(mid, rec, newest, before, after)
+  if OPEN[before] and not OPEN[after] and not rec.mn and not rec.ml then finished_alone(mid, rec, newest, after) end
+  if newest and to == 'D' then stop_other_legs(mid, newest) end
 end
 
 -- One rule for every end before acceptance: what may be out, and gets no more tries, is unconfirmed.

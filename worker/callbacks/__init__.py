@@ -1,0 +1,1 @@
+"""Call apps: what they are told (letters), how it gets there (post), and when (caller)."""
