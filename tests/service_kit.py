@@ -111,6 +111,9 @@ poll_after = "$poll_after"
 
 [receipts]
 mode = "$mode"
+
+[callbacks]
+allow_private = true
 """)
 
 

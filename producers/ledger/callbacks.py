@@ -15,7 +15,7 @@ from producers.ledger.ledger import Ledger
 from producers.ledger.scripts import Arg, Call
 
 IN_FLIGHT, TO_ONE_ENDPOINT = 64, 4  # of one process
-LEASE_US = 30_000_000  # beyond the longest request, so that nobody is told by two at once
+LEASE_US = 20_000_000  # beyond the longest request, so that nobody is told by two at once
 
 
 class Claimed(NamedTuple):

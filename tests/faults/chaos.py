@@ -28,7 +28,8 @@ from worker.sandbox import SandboxOptions
 
 JOB_TYPES = {"notice": 4, "reminder": 3, "promotion": 2, "otp": 1}  # four lanes' worth, by share
 IN_WEB = ("submit.", "pointer.", "hear.", "bell.")
-IN_WORKERS = tuple(point for point in POINTS if not point.startswith((*IN_WEB, "grant.after", "wake.before")))
+NO_APP = ("claim.", "callback.", "settle.")  # nobody asks to be called back here
+IN_WORKERS = tuple(point for point in POINTS if not point.startswith((*IN_WEB, *NO_APP, "grant.after", "wake.before")))
 FINAL_WITHIN_S = 90.0
 UNREACHABLE = 3  # the exit code of a worker that finds no Redis when it starts
 BACKLOG = 600  # what may wait when more is enqueued: the end measures what deaths leave behind, not a backlog

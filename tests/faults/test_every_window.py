@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_kit import running_app
 from faults.load import NUMBERS, Load
 from service_kit import Service, running_service, terminate, wait_until
 
@@ -49,11 +50,14 @@ RECEIPT_ACKS = ["ack.before@receipts:kill:2", "ack.after@receipts:kill:2"]  # th
 AFTER_A_DEATH = {"reap.after": "reap.after:kill"}  # somebody must have died before
 UNHEARD = {"wake.after": "wake.after:kill", "poll.before": "poll.before:kill:2", "poll.after": "poll.after:kill:2"}
 PRODUCER = {f"{step}.{edge}": f"{step}.{edge}:kill" for step in ("submit", "pointer") for edge in ("before", "after")}
+CALLING = {
+    f"{step}.{edge}": f"{step}.{edge}:kill" for step in ("claim", "callback", "settle") for edge in ("before", "after")
+}
 LISTENER = {f"{step}.{edge}": f"{step}.{edge}:kill:3" for step in ("hear", "bell") for edge in ("before", "after")}
 
 
 def test_every_point_has_its_death() -> None:
-    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER]
+    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER, *CALLING]
     assert sorted(armed) == sorted(POINTS)
 
 
@@ -163,3 +167,32 @@ def test_a_web_process_that_dies_over_receipts_loses_none_that_a_resend_waits_fo
     await_death(fleet, doomed)
     fleet.start_web()
     load.assert_all_got_one()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", CALLING.values())
+def test_a_worker_that_dies_over_a_callback_leaves_its_app_owed_the_same_event(site: Service, point: str) -> None:
+    doomed = site.start_worker(fault=point)
+    with running_app(site.environ["NOTIFY_SECRET"]) as app:
+        ids = [
+            site.notifier.enqueue(
+                "notice", to=[f"+1312556{n}{i:03d}" for i in range(3)], text="hi", callback_url=app.url
+            ).id
+            for n in range(3)
+        ]
+        await_death(site, doomed)
+        heir = site.start_worker()
+        site.wait_final(*ids)
+        wait_until(
+            lambda: (
+                {(e["type"], e["notification"]) for e in app.heard if e["type"] == "notification.finished"}
+                == {("notification.finished", id) for id in ids}
+                and len({e["message"] for e in app.of("message.final")}) == 9
+            ),
+            timeout_s=60,
+            what="everything to be told",
+        )
+        told = {e.id for e in site.notifier.events() if e.notification in ids}
+        assert {e["id"] for e in app.heard} == told, "a repeat has the id of the first time"
+        wait_until(lambda: not site.ledger.redis.keys(site.ledger.key("cb:*")), timeout_s=60, what="nothing to be owed")
+        assert terminate(heir) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_kit import running_app
 from service_kit import NOTIFY, PROFILE, Service, running_service, terminate, wait_until
 
 from worker.sandbox import SandboxOptions, magic_number
@@ -72,6 +73,22 @@ def test_a_message_of_every_channel_reaches_its_own_endpoint_and_ends_delivered(
     assert steps[:3] == ["new", "queued", "sending"]
     assert "accepted" in steps or "sent" in steps, "the answer, unless a receipt overtook it"
     assert message["attempts"] == 1, "a slot that a busy machine missed is no attempt"
+
+
+def test_the_app_that_asked_is_called_back_with_the_event_of_the_stream(service: Service) -> None:
+    with running_app(service.environ["NOTIFY_SECRET"]) as app:
+        app.answers = [500]
+        ticket = service.notifier.enqueue(
+            "notice", to=["+13125551008", "+13125551009"], text="hello", callback_url=app.url, metadata={"order": 7}
+        )
+        wait_until(lambda: len({e["id"] for e in app.heard}) == 3, what="two messages and the end to be told")
+        wait_until(lambda: len(app.heard) >= 4, what="what was refused to be told again")
+    events = [e for e in service.notifier.events() if e.notification == ticket.id]
+    assert {(e["type"], e["id"], e["state"] or "", e["version"]) for e in app.heard} == {
+        (e.type, e.id, e.state, e.version) for e in events
+    }
+    assert app.of("notification.finished")[0]["counts"] == {"delivered": 2}
+    assert all(e["metadata"] == {"order": 7} for e in app.heard)
 
 
 def test_the_timeline_is_there_from_the_instant_enqueue_returned(service: Service) -> None:

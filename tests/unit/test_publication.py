@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from producers.endpoints import endpoint_of
 from producers.errors import InvalidNotification
 from producers.notification import validate
 from worker.publication import publication
@@ -112,7 +113,7 @@ def test_producers_learn_what_a_job_type_takes(example: Config) -> None:
     job_types = publication(example, release=1)["job_types"]
     assert job_types["otp"] == {
         "sender": "alerts", "channel": "short_code", "class": 0, "template": True, "variables": ["code"],
-        "optional": [], "valid_for_s": 300, "callback": False, "whatsapp": False, "group": False, "media": False,
+        "optional": [], "valid_for_s": 300, "callback": False, "endpoint": "", "whatsapp": False, "group": False, "media": False,
     }  # fmt: skip
     assert job_types["family_update"]["group"] is True
     assert job_types["promotion"]["class"] == 2
@@ -142,6 +143,7 @@ def test_variables_come_from_every_template_that_may_be_filled() -> None:
     job_type = publication(parse_config(text), release=1)["job_types"]["j"]
     assert (job_type["variables"], job_type["optional"]) == (["code", "shop"], ["name"])
     assert (job_type["callback"], job_type["media"]) == (True, True)
+    assert job_type["endpoint"] == endpoint_of("HTTPS://app.example.com:443/another/path")
 
 
 def test_timing_is_in_microseconds_and_names_the_exceptions() -> None:
@@ -152,7 +154,12 @@ def test_timing_is_in_microseconds_and_names_the_exceptions() -> None:
         "grace_us": 3_000_000, "grace_urgent_us": 3_000_000, "liveness_us": 10_000_000, "poll_after_us": 60_000_000,
         "silent_after_us": 259_200_000_000, "max_tries": 5, "job_grace_us": {"j": 5_000_000}, "give_up": ["k"],
     }  # fmt: skip
-    assert published["storage"] == {"retention_s": 604_800, "content_kept_s": 0, "events": 100_000}
+    assert published["storage"] == {
+        "retention_s": 604_800,
+        "content_kept_s": 0,
+        "events": 100_000,
+        "every_event": False,
+    }
     assert published["receipts"] == "webhook"
 
 

@@ -318,7 +318,6 @@ def test_a_config_cannot_be_changed() -> None:
 
 NOT_YET_EXAMPLES = {
     "fallback": 'fallback = [{ sender = "alerts", after = "60s" }]',
-    "callback_url": 'callback_url = "https://example.com/hook"',
 }
 
 

@@ -65,6 +65,7 @@ class Caller:
         self._here: Counter[str] = Counter()
         self._calls: set[asyncio.Task[None]] = set()
         self._pumping = False
+        self._again = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -72,19 +73,20 @@ class Caller:
         return len(self._calls)
 
     async def call_what_is_due(self) -> None:
-        """Take and call until nothing is due that there is room for. Once at a time: a second call ends at once."""
+        """Take and call until nothing is due and nothing open. Once at a time: a second call has the first look again."""
+        self._again.set()
         if self._pumping:
             return
         self._pumping = True
         try:
             while not self._stopping():
+                self._again.clear()
                 claimed = await self._claim()
                 for one in claimed:
                     self._start(one)
-                if len(self._calls) >= IN_FLIGHT:
-                    await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
-                elif not claimed:
+                if not self._calls:
                     return
+                await self._again.wait()  # for room, or for news
         except RedisError as exc:
             log.warning("ledger_away", job="call_back", error=type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 - the edge of a job: what is owed stays so
@@ -110,6 +112,7 @@ class Caller:
         def ended(task: asyncio.Task[None]) -> None:
             self._calls.discard(task)
             self._here[claimed.endpoint] -= 1
+            self._again.set()
 
         task.add_done_callback(ended)
 

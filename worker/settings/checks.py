@@ -14,7 +14,6 @@ DAY_MIN = 1440
 
 # Checked at start, and not acted on yet by this version: a key of a job type and what is missing. The list shrinks.
 NOT_YET: Mapping[str, str] = {
-    "callback_url": "nobody is called; apps read events instead",
     "fallback": "no further leg is created",
 }
 

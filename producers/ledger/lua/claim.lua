@@ -29,7 +29,7 @@ local function claim(endpoint)
   if num(f[2], 0) >= FAILS then
     give_up_the_old(endpoint)
     most = 1
-    call('HSET', breaker, 'until', int(lease))
+    call('HSET', breaker, 'until', int(lease), 'probe', '1')
   end
   for _, item in ipairs(call('ZRANGEBYSCORE', owed, '-inf', int(NOW), 'LIMIT', 0, most)) do
     local tries = string.match(call('HGET', P .. 'cbt:' .. endpoint, item) or '0', '^%d+')

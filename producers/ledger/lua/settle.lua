@@ -21,10 +21,14 @@ local function bury(r, why)
   return 'dead'
 end
 
--- One more failure in a row of its endpoint; after some, it rests, ever longer.
+-- One more failure in a row of its endpoint; after some, it rests, ever longer. What was under way when it began to rest says
+-- nothing new: from then on, probes count.
 local function count_failure(endpoint)
   local breaker = P .. 'cbb:' .. endpoint
+  local f = call('HMGET', breaker, 'until', 'probe')
+  if num(f[1], 0) > NOW and not f[2] then return end
   local fails = call('HINCRBY', breaker, 'fails', 1)
+  call('HDEL', breaker, 'probe')
   call('EXPIRE', breaker, 172800)
   if fails >= FAILS then call('HSET', breaker, 'until', int(NOW + math.min(REST_MOST, 5000000 * 2 ^ (fails - FAILS)))) end
 end

@@ -56,12 +56,13 @@ end
 
 -- Read these in one command, those that are not there included.
 local function prefetch_config(...)
-  local names = { ... }
+  local names = { 'every', ... }
   for i, value in ipairs(call('HMGET', P .. 'cfg', unpack(names))) do CONFIG[names[i]] = value end
+  EVERY = CONFIG.every == '1'
 end
 
 local function every_change()
-  if EVERY == nil then config('events') end
+  if EVERY == nil then EVERY = call('HGET', P .. 'cfg', 'every') == '1' end
   return EVERY
 end
 
