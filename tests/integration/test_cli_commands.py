@@ -155,36 +155,6 @@ def test_an_operators_opt_out_is_set_and_lifted_but_a_persons_own_stop_stays(not
     assert notify("opt-outs", "add", NUMBER, "--scope", "everywhere").returncode == 2
 
 
-def test_doctor_looks_at_settings_and_redis(notify):
-    report = answer(notify("doctor", "--json"))
-    found = {check["name"]: check["result"] for check in report["checks"]}
-    assert report["ok"] is True
-    assert found["redis version"] == found["redis maxmemory-policy"] == found["redis clock"] == "ok"
-    assert found["redis persistence"] == "warning"  # the tests' server keeps nothing
-    assert "fallback" in " ".join(check["found"] for check in report["checks"] if check["result"] == "warning")
-
-
-def test_doctor_fails_on_a_redis_that_throws_messages_away_but_an_offline_one_only_warns(notify):
-    with EmbeddedServer(options=("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")) as server:
-        report = answer(notify("doctor", "--json", REDIS_URL=server.url), 1)
-        assert [c["name"] for c in report["checks"] if c["result"] == "failed"] == ["redis maxmemory-policy"]
-        assert notify("doctor", "--offline", REDIS_URL=server.url).returncode == 0
-
-
-def test_doctor_fails_on_a_replica_and_warns_of_a_file_that_is_not_synced(notify):
-    with EmbeddedServer(options=("--appendfsync", "no", "--replicaof", "127.0.0.1 1")) as server:
-        report = answer(notify("doctor", "--json", REDIS_URL=server.url), 1)
-        found = {check["name"]: check["result"] for check in report["checks"]}
-        assert (found["redis role"], found["redis persistence"]) == ("failed", "warning")
-
-
-def test_doctor_without_redis_is_3_and_offline_0(notify):
-    assert notify("doctor", REDIS_URL="redis://127.0.0.1:1").returncode == 3
-    offline = notify("doctor", "--offline", REDIS_URL="redis://127.0.0.1:1")
-    assert offline.returncode == 0
-    assert "127.0.0.1:1" in offline.stdout
-
-
 def test_clock_publishes_and_every_sigterm_ends_it_with_0(environ, ledger, wait_until, tmp_path):
     with (tmp_path / "log").open("w") as log:
         clock = subprocess.Popen([*COMMAND, "clock"], env=environ, stderr=log)

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker import doctor
-from worker.doctor import OWN_BYTES
+from worker.doctor import OWN_BYTES, Check, server
 from worker.pacing.volume import DAY_S, most_messages
 from worker.publication import publication
 from worker.settings import Settings, parse_config
@@ -36,12 +35,12 @@ def settings(config: str = CONFIG) -> Settings:
     return Settings(role="doctor", redis_url="redis://127.0.0.1:1/0", loaded_config=parse_config(config))
 
 
-def persistence(options: dict[str, str] | None = None, **info: Any) -> doctor.Check:
-    return doctor._persistence({"aof_enabled": 1, **info}, options or {})
+def persistence(options: dict[str, str] | None = None, **info: Any) -> Check:
+    return server._persistence({"aof_enabled": 1, **info}, options or {})
 
 
-def memory(config: str = CONFIG, **info: int) -> doctor.Check:
-    return doctor._memory({"used_memory": 2_000_000, **info}, settings(config))
+def memory(config: str = CONFIG, **info: int) -> Check:
+    return server._memory({"used_memory": 2_000_000, **info}, settings(config))
 
 
 @pytest.mark.parametrize(
@@ -66,9 +65,9 @@ def test_what_a_server_keeps_on_disk(options: dict[str, str], info: dict[str, An
 
 
 def test_a_replica_is_no_server_to_write_to() -> None:
-    (check,) = doctor._role({"role": "slave"})
+    (check,) = server._role({"role": "slave"})
     assert (check.result, "primary" in check.remedy) == ("failed", True)
-    assert doctor._role({"role": "master"}) == []
+    assert server._role({"role": "master"}) == []
 
 
 def test_memory_without_a_limit_is_warned_of() -> None:

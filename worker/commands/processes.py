@@ -46,24 +46,35 @@ def clock() -> None:
 
 
 def doctor(
+    *,
     offline: Annotated[
         bool, typer.Option("--offline", help="The configuration; Redis only where it answers, and then as warnings.")
     ] = False,
+    country: Annotated[
+        list[str] | None, typer.Option(metavar="ISO", help="A country that you send to, as US; repeat it.")
+    ] = None,
+    webhook: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A recorded webhook, to try TELNYX_PUBLIC_KEY on.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the settings whole, and what they point at. Warnings are no failure."""
+    """Check the settings, Redis, the account at Telnyx and the way of its webhooks. Warnings are no failure."""
     from worker.doctor import examine
-    from worker.settings import load_settings
+    from worker.settings import SettingsError, read_settings
 
-    settings = load_settings("doctor")
-    report = examine(settings, offline=offline)
+    for code in country or []:
+        if len(code) != 2 or not code.isalpha():
+            raise Failure(f'--country is "{code}": write two letters, as US', Exit.USAGE)
+    settings, problems = read_settings("doctor")
+    if problems and offline:
+        raise SettingsError(problems)
+    countries = tuple(code.upper() for code in country or [])
+    report = examine(settings, problems, offline=offline, countries=countries, webhook=webhook)
     if as_json:
         print_json(report.as_dict())
     else:
         report.show()
-    if report.unreachable:
-        raise typer.Exit(int(Exit.UNREACHABLE))
-    raise typer.Exit(int(Exit.DONE if report.ok else Exit.NO))
+    raise typer.Exit(int(report.code))
 
 
 def demo(

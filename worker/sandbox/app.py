@@ -31,6 +31,7 @@ _LOOKUPS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/mobile_phone_numbers/{id}/messaging", lookups.get_mobile),
     ("GET", "/messaging_profiles", lookups.list_profiles),
     ("GET", "/messaging_profiles/{id}", lookups.get_profile),
+    ("GET", "/balance", lookups.balance),
     ("GET", "/short_codes", lookups.list_short_codes),
     ("POST", "/messaging_numbers_bulk_updates", lookups.create_bulk),
     ("GET", "/messaging_numbers_bulk_updates/{id}", lookups.get_bulk),

@@ -145,6 +145,19 @@ async def get_profile(sandbox: Sandbox, request: Request) -> Response:
     return json_response({"data": sandbox.profiles.get(request.path_params["id"])})
 
 
+async def balance(sandbox: Sandbox, _request: Request) -> Response:
+    """GET /balance."""
+    text = f"{sandbox.options.balance_usd:.2f}"
+    row = {
+        "record_type": "balance",
+        "currency": "USD",
+        "balance": text,
+        "available_credit": text,
+        "credit_limit": "0.00",
+    }
+    return json_response({"data": row})
+
+
 async def list_short_codes(sandbox: Sandbox, request: Request) -> Response:
     """GET /short_codes."""
     codes = [number for number in sandbox.numbers.rows() if number.kind == "shortcode"]

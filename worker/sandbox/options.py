@@ -85,6 +85,7 @@ class SandboxOptions:
     profiles: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
     )  # id → fields; given, they are all there are
+    balance_usd: float = 100.0
     bulk_step: int = 0  # numbers that each look at a bulk order settles; 0: all of them after a moment
     faults: Mapping[str, object] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 from worker.settings.channels import CHANNELS, Channel, ChannelRules
 from worker.settings.checks import NOT_YET, templates_of, warnings
-from worker.settings.environment import Settings, load_settings, raw_variable, settings_table
+from worker.settings.environment import Settings, load_settings, raw_variable, read_settings, settings_table
 from worker.settings.model import (
     Brand,
     Campaign,
@@ -47,6 +47,7 @@ __all__ = [
     "parse_duration_s",
     "parse_rate",
     "raw_variable",
+    "read_settings",
     "settings_table",
     "templates_of",
     "warnings",

@@ -66,6 +66,19 @@ def load_settings(role: Role, environ: Mapping[str, str] = os.environ, *, config
     Raises:
         SettingsError: something is missing or wrong; all of it.
     """
+    settings, problems = read_settings(role, environ, config_path=config_path)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def read_settings(
+    role: Role, environ: Mapping[str, str] = os.environ, *, config_path: str | None = None
+) -> tuple[Settings, list[Problem]]:
+    """As ``load_settings``, but what is wrong beside what could be read: for a check of more than the settings alone.
+
+    What is missing is empty then, and there is no configuration unless all of it is right.
+    """
     values, problems = _read_variables(role, environ)
     path = config_path or str(values.get("NOTIFY_CONFIG", DEFAULT_CONFIG))
     config: Config | None = None
@@ -76,9 +89,7 @@ def load_settings(role: Role, environ: Mapping[str, str] = os.environ, *, config
         problems += wrong
     if _polls(raw):
         problems = [problem for problem in problems if not _is_missing(problem, "PUBLIC_URL")]
-    if problems:
-        raise SettingsError(problems)
-    return _settings(role, values, path, config)
+    return _settings(role, {"REDIS_URL": "", **values}, path, config), problems
 
 
 def raw_variable(name: str, environ: Mapping[str, str] = os.environ) -> str:

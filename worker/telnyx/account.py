@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
+from worker.telnyx import sdk
 from worker.telnyx.outcomes import errors_in, parse_json, retry_after_s
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ TOTAL_S: Final = 30.0
 TRIES: Final = 4
 LONGEST_WAIT_S: Final = 30.0  # what one Retry-After may make a person wait
 
+Method = Literal["GET", "PATCH", "POST"]
 Why = Literal["key", "missing", "refused", "limited", "away"]
 
 
@@ -65,17 +68,16 @@ class Account:
     def __init__(
         self, api_key: str, base_url: str, *, tries: int = TRIES, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        from telnyx import DefaultHttpxClient, Telnyx
-
+        telnyx = sdk.load()
         for name in ("telnyx", "httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)  # the SDK writes whole bodies at DEBUG
         self._base_url, self._tries, self._pause = base_url, tries, pause
-        self._client: Telnyx = Telnyx(
+        self._client: Telnyx = telnyx.Telnyx(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,  # the repeats are ours: they know what may be repeated
             timeout=TOTAL_S,
-            http_client=DefaultHttpxClient(follow_redirects=False, trust_env=False),
+            http_client=telnyx.DefaultHttpxClient(follow_redirects=False, trust_env=False),
             client_id="",  # empty, not None: from None the SDK reads the environment, and OAuth would replace the key
             client_secret="",
             public_key="",
@@ -98,34 +100,34 @@ class Account:
         descending: bool = False,
     ) -> Iterator[Page]:
         """The messaging settings of the account's numbers, by number, page by page."""
-        filters: dict[str, Any] = {"sort_phone_number": "desc" if descending else "asc"}
-        given = {
-            "filter_messaging_profile_id": profile,
-            "filter_phone_number": ",".join(among) or None,
-            "filter_phone_number_contains": contains,
-            "filter_type": kind,
+        filters = {
+            "sort[phone_number]": "desc" if descending else "asc",
+            "filter[messaging_profile_id]": profile,
+            "filter[phone_number]": ",".join(among) or None,
+            "filter[phone_number][contains]": contains,
+            "filter[type]": kind,
         }
-        filters |= {name: value for name, value in given.items() if value is not None}
-        return self._pages(self._client.phone_numbers.messaging.with_raw_response.list, "phone_number", **filters)
+        given = {name: value for name, value in filters.items() if value is not None}
+        return self._pages("/phone_numbers/messaging", "phone_number", given)
 
     def mobile_numbers(self) -> Iterator[Page]:
-        return self._pages(self._client.mobile_phone_numbers.messaging.with_raw_response.list, "phone_number")
+        return self._pages("/mobile_phone_numbers/messaging", "phone_number")
 
     def short_codes(self) -> Iterator[Page]:
-        return self._pages(self._client.short_codes.with_raw_response.list, "short_code")
-
-    def profiles(self) -> Iterator[Page]:
-        return self._pages(self._client.messaging_profiles.with_raw_response.list, "id")
+        return self._pages("/short_codes", "short_code")
 
     def profile(self, profile_id: str) -> dict[str, Any]:
-        return self._one(self._client.messaging_profiles.with_raw_response.retrieve, profile_id)
+        return self._one("GET", f"/messaging_profiles/{_segment(profile_id)}")
+
+    def balance(self) -> dict[str, Any]:
+        return self._one("GET", "/balance")
 
     def number(self, number: str) -> dict[str, Any]:
         """The settings of one number, by its E.164 form or its id."""
-        return self._one(self._client.phone_numbers.messaging.with_raw_response.retrieve, number)
+        return self._one("GET", f"/phone_numbers/{_segment(number)}/messaging")
 
     def mobile_number(self, number: str) -> dict[str, Any]:
-        return self._one(self._client.mobile_phone_numbers.messaging.with_raw_response.retrieve, number)
+        return self._one("GET", f"/mobile_phone_numbers/{_segment(number)}/messaging")
 
     def update_number(
         self, number: str, *, profile: str | None = None, tags: Sequence[str] | None = None
@@ -136,24 +138,22 @@ class Account:
             changes["messaging_profile_id"] = profile
         if tags is not None:
             changes["tags"] = list(tags)
-        return self._one(self._client.phone_numbers.messaging.with_raw_response.update, number, **changes)
+        return self._one("PATCH", f"/phone_numbers/{_segment(number)}/messaging", changes)
 
     def start_bulk(self, profile: str, numbers: Sequence[str], *, assign_only: bool) -> Order:
         """Order a bulk change; an empty ``profile`` unassigns. Repeated only where nothing was accepted."""
-        call = self._client.messaging_numbers_bulk_updates.with_raw_response.create
-        data = self._one(
-            call, messaging_profile_id=profile, numbers=list(numbers), assign_only=assign_only, _is_safe=False
-        )
-        return _order(data)
+        body = {"messaging_profile_id": profile, "numbers": list(numbers), "assign_only": assign_only}
+        return _order(self._one("POST", "/messaging_numbers_bulk_updates", body))
 
     def bulk(self, order_id: str) -> Order:
-        return _order(self._one(self._client.messaging_numbers_bulk_updates.with_raw_response.retrieve, order_id))
+        return _order(self._one("GET", f"/messaging_numbers_bulk_updates/{_segment(order_id)}"))
 
-    def _pages(self, call: Callable[..., Any], key: str, **filters: Any) -> Iterator[Page]:
+    def _pages(self, path: str, key: str, filters: Mapping[str, str] | None = None) -> Iterator[Page]:
         seen: set[str] = set()
         number = 1
         while True:
-            payload = self._ask(call, page_number=number, page_size=PAGE_SIZE, **filters)
+            query = {"page[number]": str(number), "page[size]": str(PAGE_SIZE), **(filters or {})}
+            payload = self._ask("GET", path, query=query)
             rows = payload.get("data")
             if not isinstance(rows, list):
                 raise AccountError("away", f"{self._where()} answered a list that we cannot read: try again later")
@@ -166,19 +166,28 @@ class Account:
                 return
             number += 1
 
-    def _one(self, call: Callable[..., Any], *args: Any, _is_safe: bool = True, **kwargs: Any) -> dict[str, Any]:
-        data = self._ask(call, *args, _is_safe=_is_safe, **kwargs).get("data")
+    def _one(self, method: Method, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        data = self._ask(method, path, body=body).get("data")
         if not isinstance(data, dict):
-            raise AccountError("away", f"{self._where()} answered what we cannot read: try again later")
+            text = f"{self._where()} answered what we cannot read: try again later"
+            raise AccountError("away", text, may_have_acted=True)
         return data
 
-    def _ask(self, call: Callable[..., Any], *args: Any, _is_safe: bool = True, **kwargs: Any) -> dict[str, Any]:
+    def _ask(
+        self,
+        method: Method,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """One request, repeated while that is safe and may help."""
+        is_safe = method != "POST"  # a PATCH sets what it names, once or twice
         for tries_left in range(self._tries - 1, -1, -1):
             try:
-                response = self._answer(call, *args, **kwargs)
+                response = self._answer(method, path, query, body)
             except AccountError as error:
-                if not tries_left or (error.may_have_acted and not _is_safe):
+                if not tries_left or (error.may_have_acted and not is_safe):
                     raise
                 self._pause(self._backoff_s(tries_left))
                 continue
@@ -186,22 +195,28 @@ class Account:
             if 200 <= response.status_code < 300 and isinstance(payload, dict):
                 return payload
             failure = self._failure(response, payload)
-            is_spared = failure.why in ("key", "missing", "refused") or (failure.may_have_acted and not _is_safe)
+            is_spared = failure.why in ("key", "missing", "refused") or (failure.may_have_acted and not is_safe)
             if is_spared or not tries_left:
                 raise failure
             asked_s = retry_after_s(response.headers, time.time())
             self._pause(min(asked_s if asked_s is not None else self._backoff_s(tries_left), LONGEST_WAIT_S))
         raise AssertionError("the last try returns or raises")
 
-    def _answer(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> httpx.Response:
+    def _answer(
+        self, method: Method, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> httpx.Response:
         import httpx
-        from telnyx import APIConnectionError, APIStatusError
 
+        telnyx = sdk.load()
         try:
-            response: httpx.Response = call(*args, **kwargs).http_response
-        except APIStatusError as error:
-            return error.response
-        except APIConnectionError as error:
+            if method == "GET":
+                return self._client.get(path, cast_to=httpx.Response, options={"params": query or {}})
+            call = self._client.post if method == "POST" else self._client.patch
+            return call(path, cast_to=httpx.Response, body=body)
+        except telnyx.APIStatusError as error:
+            answered: httpx.Response = error.response
+            return answered
+        except telnyx.APIConnectionError as error:
             cause = error.__cause__
             left = not isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             words = "the connection broke before an answer came" if left else "it cannot be reached"
@@ -209,7 +224,6 @@ class Account:
                 words = f"no answer within {TOTAL_S:.0f} s"
             text = f"{self._where()}: {words}: check TELNYX_BASE_URL and the network, or try again"
             raise AccountError("away", text, may_have_acted=left) from error
-        return response
 
     def _failure(self, response: httpx.Response, payload: Any) -> AccountError:
         status, where = response.status_code, self._where()
@@ -234,6 +248,11 @@ class Account:
     def _backoff_s(self, tries_left: int) -> float:
         exponent: int = self._tries - 1 - tries_left
         return min(0.5 * float(2**exponent), LONGEST_WAIT_S)
+
+
+def _segment(text: str) -> str:
+    """A part of a path: whatever is in it stays in it."""
+    return quote(text, safe="")
 
 
 def _counts(meta: Mapping[str, Any], number: int, rows: int) -> tuple[int, int]:

@@ -1,111 +1,31 @@
-"""Check what a deploy would stumble over: the configuration, and the Redis that it points at.
-
-The settings are checked whole before this module is reached; here is what can be right in form and still do harm: limits
-that bound nothing, features that this version does not act on, a Redis that throws messages away when it is full. An
-offline check fails on none of these, so a release is stopped by wrong settings alone.
-"""
+"""What can be wrong with the Redis that REDIS_URL names: too old, a replica, one that throws away, forgets, or is far."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import re
+import statistics
 import time
-import zoneinfo
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
 from producers.ledger.connection import connect
+from worker.doctor.report import Check
 from worker.pacing.volume import most_messages
 from worker.publication import publication
-from worker.settings import Settings, warnings
+from worker.settings import Settings
 
 OWN_BYTES, SHARED_BYTES = 625, 350  # of a message with its own text, and of one that shares it (benchmarks/README.md)
 FULL_SHARE = 0.8
-
-Result = Literal["ok", "warning", "failed", "skipped"]
-
 FLOORS = {"redis": (7, 0, 0), "valkey": (7, 2, 0)}
 SKEW_S = 2.0  # times come from Redis alone; but webhooks are judged by this machine's clock, and people compare
-MARKS: Mapping[Result, tuple[str, str]] = {
-    "ok": ("ok", "green"),
-    "warning": ("warning", "yellow"),
-    "failed": ("FAILED", "bold red"),
-    "skipped": ("skipped", "dim"),
-}
+SLOW_S = 0.010  # a message costs three round trips; beyond this a take comes late for its slot, which lasts 10 ms
+ROUND_TRIPS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at; ``remedy`` says what to do where the result is not ok."""
-
-    name: str
-    result: Result
-    found: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    checks: list[Check]
-    unreachable: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return not self.unreachable and all(check.result != "failed" for check in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "unreachable": self.unreachable, "checks": [asdict(check) for check in self.checks]}
-
-    def show(self) -> None:
-        from rich.text import Text
-
-        from worker.terminal import console, print_table
-
-        rows = []
-        for check in self.checks:
-            mark, style = MARKS[check.result]
-            rows.append([Text(mark, style=style), check.name, check.found, check.remedy])
-        print_table(["result", "check", "found", "what to do"], rows)
-        if not self.ok:
-            console().print("not ready: see the failed checks above", style="bold red")
-
-
-def examine(settings: Settings, *, offline: bool) -> Report:
-    """Check ``settings``, which are known to be well-formed, and what they point at."""
-    config = settings.config
-    lanes = f"{len(config.senders)} senders, {len(config.job_types)} job types"
-    checks = [Check("settings", "ok", f"{settings.config_path}: {lanes}")]
-    checks += [Check("configuration", "warning", text) for text in warnings(config)]
-    checks.append(_time_zones())
-    redis_checks, unreachable = _redis(settings)
-    if offline:
-        redis_checks = [_softened(check) for check in redis_checks]
-        unreachable = False
-    return Report(checks + redis_checks, unreachable)
-
-
-def _softened(check: Check) -> Check:
-    result: Result = {"failed": "warning"}.get(check.result, check.result)  # type: ignore[assignment]
-    return Check(check.name, result, check.found, check.remedy)
-
-
-def _time_zones() -> Check:
-    """Which files say when it is night where: the system's win over the package's, and may be old."""
-    system = next((path for path in zoneinfo.TZPATH if _has_zones(path)), None)
-    if system:
-        return Check("time zones", "ok", f"of the system ({system})")
-    return Check("time zones", "ok", f"of the package tzdata {importlib.metadata.version('tzdata')}")
-
-
-def _has_zones(path: str) -> bool:
-    return os.path.exists(os.path.join(path, "America", "New_York"))
-
-
-def _redis(settings: Settings) -> tuple[list[Check], bool]:
+def examine_server(settings: Settings) -> tuple[list[Check], bool]:
+    """The checks, and whether nobody answered."""
     from worker.terminal import server_of
 
     redis: Any = connect(settings.redis_url)
@@ -115,6 +35,7 @@ def _redis(settings: Settings) -> tuple[list[Check], bool]:
         answered = time.time()
         info: dict[str, Any] = redis.info("everything")
         options = _options(redis)
+        trip_s = statistics.median(_round_trip_s(redis) for _ in range(ROUND_TRIPS))
     except RedisError as error:
         where = server_of(settings.redis_url)
         check = Check(
@@ -124,7 +45,14 @@ def _redis(settings: Settings) -> tuple[list[Check], bool]:
     finally:
         redis.close()
     skew_s = seconds + micros / 1_000_000 - (asked + answered) / 2
-    checks = [_version(info), *_role(info), _eviction(info), _persistence(info, options), _skew(skew_s)]
+    checks = [
+        _version(info),
+        *_role(info),
+        _eviction(info),
+        _persistence(info, options),
+        _skew(skew_s),
+        _latency(trip_s),
+    ]
     return [*checks, _memory(info, settings)], False
 
 
@@ -134,6 +62,19 @@ def _options(redis: Any) -> dict[str, str]:
         return {**redis.config_get("appendfsync"), **redis.config_get("save")}
     except ResponseError:
         return {}
+
+
+def _round_trip_s(redis: Any) -> float:
+    asked = time.perf_counter()
+    redis.ping()
+    return time.perf_counter() - asked
+
+
+def _latency(trip_s: float) -> Check:
+    found = f"{trip_s * 1000:.1f} ms a round trip (median of {ROUND_TRIPS})"
+    if trip_s <= SLOW_S:
+        return Check("redis latency", "ok", found)
+    return Check("redis latency", "warning", found, "run workers in Redis's own region: slots are missed otherwise")
 
 
 def _version(info: Mapping[str, Any]) -> Check:
@@ -211,6 +152,8 @@ def _memory(info: Mapping[str, Any], settings: Settings) -> Check:
     found += f" ({room // SHARED_BYTES:,} where recipients share content)"
     if used > FULL_SHARE * most:
         return Check(name, "warning", found, "raise maxmemory: a full Redis refuses new notifications")
+    if settings.loaded_config is None:
+        return Check(name, "skipped", found, "mend the settings first: they say how much must fit")
     kept_s = settings.config.storage.retention_s
     made = most_messages(publication(settings.config, release=settings.release), kept_s)
     need = made * OWN_BYTES
