@@ -651,7 +651,9 @@ class LedgerMachine(RuleBasedStateMachine):
             still_ours = isinstance(first, Taken) and self.messages[first.message].state == "S"
             if still_ours and self.messages[first.message].token == first.token and first.message in self.held[process]:
                 assert isinstance(given, Taken)
-                assert given._replace(tolerance_us=first.tolerance_us) == first  # that one is of the rate that holds now
+                assert (
+                    given._replace(tolerance_us=first.tolerance_us) == first
+                )  # that one is of the rate that holds now
             else:
                 assert isinstance(given, Missed)
 

@@ -15,6 +15,10 @@ from virtual_time import DAY_US, SECOND_US, VirtualLedger
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Taken
 from worker.compliance.time_zones import ZoneFields, zone_table
+from worker.publication import publication as publication_of
+from worker.publishing import publish_call
+from worker.settings import Config, parse_config
+from worker.web.dry_run import dry_run
 
 CHICAGO, HONOLULU, LONDON, BOTH = "+13125550100", "+18085550100", "+442079460000", "+13125550100,+18085550100"
 NIGHT = {"w": [[21 * 60, 8 * 60]]}
@@ -349,3 +353,47 @@ def test_what_frequency_remembers_of_a_person_lapses(ledger: VirtualLedger) -> N
     (key,) = ledger.redis.keys(ledger.key("fq:*"))  # type: ignore[misc]
     assert ledger.redis.llen(key) == 2
     assert 0 < ledger.redis.ttl(key) <= 86_400  # type: ignore[operator]
+
+
+# --- what a dry run says of it
+
+CONFIG = """
+[senders.alerts]
+channel = "long_code"
+from = "+13125550001"
+rate = "100/s"
+[job_types.promotion]
+sender = "alerts"
+preset = "us-tcpa"
+frequency = { group = "m", limit = 1, per = "24h" }
+"""
+
+
+def dry(ledger: VirtualLedger, config: Config, **fields: Any) -> dict[str, Any]:
+    request = {"job_type": "promotion", "text": "hello", **fields}
+    job_types = publication_of(config, release=1)["job_types"]
+    return dry_run(request, config=config, job_types=job_types, ledger=ledger, now_us=ledger.now_us)
+
+
+def test_a_dry_run_says_who_must_wait_for_what_and_who_would_wait_in_vain(ledger: VirtualLedger) -> None:
+    config = parse_config(CONFIG)
+    at(ledger, utc(2026, 11, 25, 1))  # 19:00 in Chicago, 15:00 in Honolulu
+    ledger.run(publish_call(config, 2, now_us=ledger.now_us))
+    queue(ledger, to=HONOLULU)
+    assert len(take(ledger)) == 1
+    at(ledger, utc(2026, 11, 25, 5))  # 23:00 in Chicago, 19:00 in Honolulu
+    told = dry(ledger, config, to=[CHICAGO, HONOLULU, "+18085550111"])
+    assert told["leaves_at"].startswith("2026-11-25T05:00:")
+    assert told["filtered"] == []
+    assert told["delayed"] == [
+        {"to": CHICAGO, "reason": "quiet_hours", "leaves_at": "2026-11-25T14:00:00.000Z"},
+        {"to": HONOLULU, "reason": "frequency", "leaves_at": "2026-11-26T01:00:00.000Z"},
+    ]
+    later = dry(ledger, config, to=[CHICAGO])
+    assert later["leaves_at"] == "2026-11-25T14:00:00.000Z"
+    in_vain = dry(ledger, config, to=[CHICAGO, HONOLULU], valid_for="5m")
+    assert in_vain["filtered"] == [
+        {"to": CHICAGO, "reason": "quiet_hours"},
+        {"to": HONOLULU, "reason": "frequency"},
+    ]
+    assert (in_vain["delayed"], in_vain["leaves_at"]) == ([], None)

@@ -15,6 +15,7 @@ class JobType:
     template: str | None = None
     media_urls: tuple[str, ...] = ()
     whatsapp_template: dict[str, Any] | None = None
+    smart_replacement: bool = False
 
 
 OTP = JobType(template="Your code is {{ code }}")

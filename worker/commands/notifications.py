@@ -152,6 +152,8 @@ def _show_trial(trial: dict[str, Any], *, as_json: bool) -> None:
     print(f"would leave at {trial['leaves_at']}" if trial["leaves_at"] else "would wait: the lane is paused or gone")
     for row in trial["filtered"]:
         print(f"not to {row['to']}: {row['reason']}")
+    for row in trial["delayed"]:
+        print(f"to {row['to']} at {row['leaves_at']}: {row['reason']}")
 
 
 def _variables(pairs: list[str]) -> dict[str, str]:

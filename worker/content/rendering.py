@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from worker.content.replacements import replace_typographic
 from worker.content.templates import (
     RenderError,
     optional_variables,
@@ -34,6 +35,8 @@ class JobTypeContent(Protocol):
     def media_urls(self) -> Any: ...
     @property
     def whatsapp_template(self) -> Mapping[str, Any] | None: ...
+    @property
+    def smart_replacement(self) -> bool: ...
 
 
 def variables_of(job_type: JobTypeContent) -> tuple[frozenset[str], frozenset[str]]:
@@ -74,6 +77,8 @@ def render_content(
         return {"whatsapp": _whatsapp(job_type, request, merged)}
     text = _text(job_type, request, merged)
     media = list(request.get("media_urls") or job_type.media_urls or ())
+    if job_type.smart_replacement and not media:  # MMS has no segments
+        text = replace_typographic(text)
     content: dict[str, Any] = {}
     if text.strip():
         content["text"] = text

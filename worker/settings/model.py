@@ -184,6 +184,7 @@ class JobType(Table):
     preset: Literal["us-tcpa", "us-fl"] | None = Field(None, examples=['"us-tcpa"'])
     frequency: Frequency | None = None
     max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
+    smart_replacement: bool = Field(False, examples=["true"])
     transactional_required: bool = Field(False, examples=["false"])
 
     @property

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from producers.errors import FieldError
+from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.notification import ValidRequest, validate
 from worker.compliance.opt_outs import opted_out_among
+from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
 from worker.content.segments import Segments, count
 from worker.content.templates import RenderError
@@ -23,6 +26,9 @@ from worker.settings import Config, JobType, Sender
 from worker.telnyx.builder import Content
 from worker.times import rfc3339
 from worker.web.problems import invalid
+
+NUMBERS_A_CALL = 500
+NEVER_US = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,27 @@ def dry_run(
     lane = next((trial.lane for trial in trials.values() if trial.lane), job.sender)
     for number in _opted_out(ledger, lane, config, job, list(trials)):
         reasons[number] = "opted_out"
+    going = [number for number in trials if number not in reasons]
+    leaves_us = _leaves_us(ledger, lane, request, now_us)
+    delayed: dict[str, tuple[str, int]] = {}
+    if job.has_rules:
+        ends_us = max(now_us, request.send_at_us or 0) + request.valid_for_us
+        delayed = _kept_back(ledger, request.job_type, going, now_us, leaves_us or request.send_at_us or now_us)
+        reasons |= {number: reason for number, (reason, until_us) in delayed.items() if until_us >= ends_us}
+        delayed = {number: row for number, row in delayed.items() if number not in reasons}
+        leaves_us = _first(leaves_us, [n for n in going if n not in reasons], delayed, together=request.group)
     longest = max((t.segments for t in trials.values() if t.segments is not None), key=_cost, default=None)
     encoding = None if longest is None else ("UCS-2" if longest.encoding == "UCS-2" else "GSM-7")
     return {
         "encoding": encoding,
         "parts": 1 if longest is None else longest.parts,
         "forces_ucs2": [] if longest is None else list(longest.forces_ucs2),
-        "leaves_at": _leaves_at(ledger, lane, request, now_us),
+        "leaves_at": None if leaves_us is None else rfc3339(leaves_us),
         "filtered": [{"to": number, "reason": reasons[number]} for number in trials if number in reasons],
+        "delayed": [
+            {"to": number, "reason": reason, "leaves_at": rfc3339(until_us)}
+            for number, (reason, until_us) in delayed.items()
+        ],
     }
 
 
@@ -116,13 +135,40 @@ def _opted_out(ledger: Ledger, lane: str, config: Config, job: JobType, numbers:
     return opted_out_among(ledger, numbers, published[0].scopes if published else scopes)
 
 
-def _leaves_at(ledger: Ledger, lane: str, request: ValidRequest, now_us: int) -> str | None:
+def _kept_back(
+    ledger: Ledger, job_type: str, numbers: Sequence[str], now_us: int, from_us: int
+) -> dict[str, tuple[str, int]]:
+    """Who must wait for what of the job type's rules, and until when; asked of the scripts that will decide it."""
+    kept: dict[str, tuple[str, int]] = {}
+    for start in range(0, len(numbers), NUMBERS_A_CALL):
+        fields = ZoneFields(datetime.fromtimestamp(now_us / 1_000_000, UTC))
+        people = [(number, fields.of([number])) for number in numbers[start : start + NUMBERS_A_CALL]]
+        foreseen = ledger.run(calls.foresee(job_type, from_us, people, fields.tables))
+        for (number, _), seen in zip(people, foreseen, strict=True):
+            opens_us = NEVER_US if seen.opens_us is None else seen.opens_us
+            until_us = max(opens_us, seen.free_us)
+            if until_us > from_us:
+                kept[number] = ("quiet_hours" if opens_us >= seen.free_us else "frequency", until_us)
+    return kept
+
+
+def _first(
+    leaves_us: int | None, going: Sequence[str], delayed: Mapping[str, tuple[str, int]], *, together: bool
+) -> int | None:
+    """When the first message leaves; a group leaves as one, so with the last of its members."""
+    if leaves_us is None or not going:
+        return None
+    times = [delayed[number][1] if number in delayed else leaves_us for number in going]
+    return max(times) if together else min(times)
+
+
+def _leaves_us(ledger: Ledger, lane: str, request: ValidRequest, now_us: int) -> int | None:
     published = read_lanes(ledger, [lane])
     if not published or published[0].state in ("paused", "draining", "drained", "gone"):
         return None
     if request.send_at_us is not None:
-        return rfc3339(request.send_at_us)
-    return rfc3339(now_us + published[0].wait_us(request.klass, now_us))
+        return request.send_at_us
+    return now_us + published[0].wait_us(request.klass, now_us)
 
 
 def _cost(segments: Segments) -> tuple[int, int]:

@@ -43,7 +43,18 @@ class Filtered(Answer):
     """A recipient who would get nothing."""
 
     to: str
-    reason: str = Field(description="opted_out, or the code of a rejection.", examples=["opted_out"])
+    reason: str = Field(
+        description="opted_out, the code of a rejection, or what keeps it back beyond its validity (quiet_hours, frequency).",
+        examples=["opted_out"],
+    )
+
+
+class Delayed(Answer):
+    """A recipient whose message would wait for more than its turn."""
+
+    to: str
+    reason: Literal["quiet_hours", "frequency"]
+    leaves_at: AwareDatetime
 
 
 class DryRunAnswer(Answer):
@@ -58,6 +69,9 @@ class DryRunAnswer(Answer):
         description="When the first message would leave, by its sender's backlog now; null while its lane is paused."
     )
     filtered: list[Filtered]
+    delayed: list[Delayed] = Field(
+        description="Who must wait for the end of quiet hours, or for a place of a frequency."
+    )
 
 
 class ErrorEntry(Answer):
