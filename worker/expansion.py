@@ -38,8 +38,9 @@ from producers.retrying import may_pass
 from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
 from worker.content.templates import RenderError, TemplateError
+from worker.content.windows import is_free_form, template_instead
 from worker.patience import edge, frames, patiently
-from worker.routing import Refusal, Route, refused_destination, route
+from worker.routing import Refusal, refused_destination, route
 from worker.settings import Config, JobType, Sender
 from worker.telnyx.builder import Content
 from worker.titles import short_title
@@ -75,6 +76,8 @@ class _Made:
     content: str = field(repr=False)
     lane: str
     units: int
+    free_form: bool = False
+    template: str | None = field(default=None, repr=False)
 
 
 def expand_all(
@@ -273,7 +276,16 @@ class _Chunk:
             return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
         is_own = bool(variables) or not self._may_share
         zones = self._zones.of(to.split(",")) if self._zones else ""
-        return Admission(to=to, lane=made.lane, units=made.units, content=made.content if is_own else None, zones=zones)
+        return Admission(
+            to=to,
+            lane=made.lane,
+            units=made.units,
+            content=made.content if is_own else None,
+            zones=zones,
+            free_form=made.free_form,
+            template=made.template,
+            request=_request_of(self._request, variables) if made.free_form and self._may_share else None,
+        )
 
     @cached_property
     def _for_all(self) -> _Made | Refusal:
@@ -296,7 +308,11 @@ class _Chunk:
             whatsapp=fields.get("whatsapp"),
         )
         way = route(self._job.sender, self._sender, content, max_parts=self._job.max_parts)
-        return _Made(content.to_json().decode(), way.lane, way.units) if isinstance(way, Route) else way
+        if isinstance(way, Refusal):
+            return way
+        free_form = is_free_form(content.whatsapp)
+        template = template_instead(self._job, self._request, variables) if free_form else None
+        return _Made(content.to_json().decode(), way.lane, way.units, free_form, template)
 
 
 def _poison(exc: Exception) -> Refusal:

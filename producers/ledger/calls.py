@@ -100,6 +100,9 @@ class Admission:
     lane: str = ""
     content: str | None = None  # None: shared by the chunk
     release_us: int = 0  # not before; 0: at once
+    free_form: bool = False  # a WhatsApp message that only who wrote within 24 hours may get
+    template: str | None = None  # of a free-form one: the content that takes its place outside those
+    request: str | None = None  # of a free-form one of many: what is kept of it if it is rejected
     zones: str = ""  # where its job type has rules: the time zones of its people, "" for the default one
     units: int = 1  # what it draws of its lane, where the lane counts segments
     reject: str = ""  # a code of [a-z0-9_]
@@ -113,6 +116,9 @@ class Admission:
             item["c"] = self.content
         if self.release_us:
             item["w"] = str(self.release_us)  # as text: no time may pass through a JSON number
+        if self.free_form:
+            item["f"] = True
+            item.update({k: v for k, v in (("a", self.template), ("q", self.request)) if v is not None})
         if self.zones:
             item["z"] = self.zones
         if self.units > 1:

@@ -192,3 +192,13 @@ def test_zones_are_told_where_a_job_type_has_rules_and_nowhere_else(config: Conf
     assert set(made.zones) == {"America/Chicago", "Pacific/Honolulu"}
     plain = plan(many("notice", rows, text="hello"), config)
     assert (plain.zones, {item.zones for item in plain.items}) == ({}, {""})
+
+
+def test_a_free_form_whatsapp_message_brings_the_template_that_takes_its_place(config: Config) -> None:
+    free = {"type": "text", "text": {"body": "hello"}}
+    alone = plan(one("order", NUMBERS[0], whatsapp=free), config).items[0]
+    assert alone.free_form and alone.request is None
+    assert json.loads(alone.template or "")["whatsapp"]["template"]["name"] == "order"
+    of_many = plan(many("order", [[n, None] for n in NUMBERS], whatsapp=free), config).items[0]
+    assert json.loads(of_many.request or "") == {"whatsapp": free}
+    assert not plan(one("order", NUMBERS[0]), config).items[0].free_form

@@ -10,7 +10,7 @@ import pytest
 from worker.compliance.keywords import match
 from worker.settings.model import Sender
 from worker.telnyx.receipts import Inbound
-from worker.web.inbound import AHEAD_MOST_US, opt_call, reading_of, scopes_of
+from worker.web.inbound import AHEAD_MOST_US, opt_call, reading_of, scopes_of, windows_of
 
 NOW_US = 1_800_000_000_000_000
 PROFILE = "abc85f64-5717-4562-b3fc-2c9600000000"
@@ -110,3 +110,10 @@ def test_nobody_s_stop_changes_nothing_and_is_kept() -> None:
 
 def test_what_utf8_cannot_spell_is_replaced() -> None:
     _args(**{"from": "+1\ud800"})["number"].encode()
+
+
+def test_who_writes_on_whatsapp_opens_the_window_of_the_senders_written_to() -> None:
+    senders = {**SENDERS, "chat": _sender(channel="whatsapp", **{"from": "+13125550003"})}
+    assert windows_of(_inbound(type="WHATSAPP", to=["+13125550003"]), senders) == ["wa:chat"]
+    assert windows_of(_inbound(type="SMS", to=["+13125550003"]), senders) == []
+    assert windows_of(_inbound(type="WHATSAPP", to=["+13125550001"]), senders) == []

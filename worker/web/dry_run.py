@@ -20,6 +20,7 @@ from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
 from worker.content.segments import Segments, count
 from worker.content.templates import RenderError
+from worker.content.windows import is_free_form, template_instead
 from worker.pacing.lanes import read_lanes
 from worker.routing import Refusal, refused_destination, route
 from worker.settings import Config, JobType, Sender
@@ -38,6 +39,7 @@ class _Trial:
     lane: str = ""
     segments: Segments | None = None
     reason: str = ""
+    needs_window: bool = False  # free-form WhatsApp without a template to take its place
 
 
 def dry_run(
@@ -57,6 +59,8 @@ def dry_run(
     lane = next((trial.lane for trial in trials.values() if trial.lane), job.sender)
     for number in _opted_out(ledger, lane, config, job, list(trials)):
         reasons[number] = "opted_out"
+    for number in _out_of_window(ledger, job.sender, [n for n, trial in trials.items() if trial.needs_window]):
+        reasons.setdefault(number, "whatsapp_window")
     going = [number for number in trials if number not in reasons]
     leaves_us = _leaves_us(ledger, lane, request, now_us)
     delayed: dict[str, tuple[str, int]] = {}
@@ -115,7 +119,8 @@ def _try(request: ValidRequest, job: JobType, sender: Sender, variables: Mapping
     way = route(job.sender, sender, content, max_parts=job.max_parts)
     if isinstance(way, Refusal):
         return _Trial(segments=segments, reason=way.code)
-    return _Trial(lane=way.lane, segments=segments)
+    needs_window = is_free_form(content.whatsapp) and template_instead(job, request.content, variables) is None
+    return _Trial(lane=way.lane, segments=segments, needs_window=needs_window)
 
 
 def _reasons(request: ValidRequest, sender: Sender, trials: Mapping[str, _Trial]) -> dict[str, str]:
@@ -133,6 +138,15 @@ def _opted_out(ledger: Ledger, lane: str, config: Config, job: JobType, numbers:
     profile = config.senders[job.sender].messaging_profile_id
     scopes = ["global", f"sender:{job.sender}", *([f"profile:{profile}"] if profile else [])]
     return opted_out_among(ledger, numbers, published[0].scopes if published else scopes)
+
+
+def _out_of_window(ledger: Ledger, sender: str, numbers: Sequence[str]) -> list[str]:
+    """Those of ``numbers`` who have not written to the sender within 24 hours."""
+    with ledger.redis.pipeline(transaction=False) as pipe:
+        for number in numbers:
+            pipe.exists(ledger.key(f"wa:{sender}:{number}"))
+        found = pipe.execute() if numbers else []
+    return [number for number, is_open in zip(numbers, found, strict=True) if not is_open]
 
 
 def _kept_back(

@@ -43,6 +43,14 @@ def scopes_of(inbound: Inbound, senders: Mapping[str, Sender]) -> list[str]:
     return scopes or ["global"]
 
 
+def windows_of(inbound: Inbound, senders: Mapping[str, Sender]) -> list[str]:
+    """The WhatsApp senders whose window with this person it opens, in the form that the script tells from scopes."""
+    if inbound["type"].upper() != "WHATSAPP":
+        return []
+    ours = set(inbound["to"])
+    return [f"wa:{name}" for name, sender in senders.items() if sender.channel == "whatsapp" and sender.from_ in ours]
+
+
 def opt_call(
     inbound: Inbound, stripped: bytes, senders: Mapping[str, Sender], keyword: Keyword, *, now_us: int
 ) -> Call[int]:
@@ -52,7 +60,7 @@ def opt_call(
     return calls.opt(
         person,
         direction if person else "",
-        scopes=scopes_of(inbound, senders),
+        scopes=[*scopes_of(inbound, senders), *windows_of(inbound, senders)],
         occurred_us=inbound["at"] if inbound["at"] <= now_us + AHEAD_MOST_US else 0,
         source=source,
         evidence=_evidence(inbound["event"], stripped),

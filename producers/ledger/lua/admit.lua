@@ -1,8 +1,8 @@
 -- Put what expand rendered into lanes or timers, once: a repeated or overtaken call changes nothing.
--- needs: base lanes opt_outs states rules recall
+-- needs: base lanes opt_outs states rules whatsapp recall
 -- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), then a JSON object for each
 --   recipient: {to, lane, c = content unless shared, w = "release us" or nil, z = time zones where its job type has rules,
---   r = reason for a rejection, e = its title}
+--   r = reason for a rejection, e = its title, f = free-form WhatsApp, a = the template in its place, q = its request}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
 --   shared content never changes once a message of the notification has it; what had been taken before a failover, and was
@@ -44,6 +44,7 @@ local function place(mid, rec, item, fields)
     rec.z = item.z
     also('z', item.z)
   end
+  if item.f then remember_window(mid, rec, item, fields) end
   if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
   local any
   if rec.gr then
@@ -87,8 +88,9 @@ if cursor == '' then
   local rec = record(mid)
   if rec.s ~= 'N' then return { 'passed' } end
   local item, fields = cjson.decode(ARGV[4]), {}
+  settle_window(item, rec.to)
   if rec.xt then call('HDEL', mkey(mid), 'xt') end
-  if item.c then
+  if item.c and not item.r then
     drop_content(mid, rec, 0)
     add_content(fields, mid, item.c)
     for i = 1, #fields, 2 do rec[fields[i]] = fields[i + 1] end
@@ -119,6 +121,7 @@ call('HSET', key, 'cur', following, 'ex', index + #ARGV - 3, 'la', int(NOW))
 if n.xt then call('HDEL', key, 'xt') end
 for i = 4, #ARGV do
   local item = items[i]
+  settle_window(item, item.to)
   local mid = id .. '-' .. string.format('%d', index + i - 4)
   local rec = { s = 'N', at = n.at, jt = n.jt, k = n.k, vu = n.vu, sa = n.sa, to = item.to, mn = '1', tl = 'N0' }
   local fields = { 'k', n.k, 'to', item.to, 'mn', '1' }

@@ -46,6 +46,7 @@ local rec = { s = 'N', at = int(NOW), jt = last.jt, k = last.k, vu = int(NOW + v
   cb = first.cb }
 if last.gr then rec.gr, rec.gm = '1', letters end
 rec.z = last.z
+if ARGV[6] == '' then rec.wf = last.wf end
 -- What falls back is one message to the person, in whatever number of legs; a replay is one more.
 if why == 'fallback' and last.fq then rec.fq = string.match(last.fq, '^%d+:') end
 if num(units, 1) > 1 then rec.un = int(units) end

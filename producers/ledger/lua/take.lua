@@ -1,5 +1,5 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes buckets feedback opt_outs states rules
+-- needs: base lanes buckets feedback opt_outs states rules whatsapp
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
@@ -197,6 +197,7 @@ end
 local function leave(mid, lane, l, slot, builder, message_token)
   local rec = record(mid)
   if rec.s ~= 'Q' or ended(mid, rec, l, builder) or rests(mid, rec, NOW) then return nil end
+  if rec.wf and is_shut_out(mid, rec) then return nil end
   rec.tk = message_token
   rec.an = tostring(num(rec.an, 0) + 1)
   local more = { 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }

@@ -141,6 +141,7 @@ local function at_end(mid, rec, to, newest)
   local keep = setting('content_kept_s', 0)
   if DEAD[to] then keep = math.max(keep, DEAD_KEPT_S) end -- a day, for a person to look
   drop_content(mid, rec, keep)
+  if rec.wf then call('DEL', P .. 'wt:' .. mid) end
   call('EXPIRE', mkey(mid), setting('retention_s', 604800))
   if newest then expire_legs(mid, newest) end
 end
