@@ -181,6 +181,10 @@ def ledger_fact(fact: Fact, phase: Literal["w", "p"], *, now_s: float | None = N
         error=error,
         read=bool(given.get("rd")),
         rest=rest,
+        carrier=given.get("ca"),
+        cost=given.get("co"),
+        sent_ms=given.get("sm"),
+        done_ms=given.get("dm"),
     )
 
 

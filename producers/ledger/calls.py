@@ -340,7 +340,8 @@ class Rest(NamedTuple):
 class Fact:
     """What a receipt or a poll says of a message, found by ``ref`` (its id) or else by the provider's id.
 
-    ``state`` is a letter of A T D F X, or None; ``error`` is (phase, code, title) with phase "w" (webhook) or "p" (poll).
+    ``state`` is a letter of A T D F X, or None; ``error`` is (phase, code, title) with phase "w" (webhook) or "p" (poll);
+    ``cost`` is (millionths, currency); ``sent_ms`` and ``done_ms`` count from when the provider had it, by its own clock.
     """
 
     ref: str | None
@@ -353,14 +354,20 @@ class Fact:
     error: tuple[str, str, str] | None = None
     read: bool = False
     rest: Rest | None = None
+    carrier: str | None = None
+    cost: tuple[int, str] | None = None
+    sent_ms: int | None = None
+    done_ms: int | None = None
 
     def packed(self) -> str:
         hold = [self.rest.hold_us, self.rest.scope, self.rest.why, int(self.rest.feedback)] if self.rest else None
         item = {
             "ref": self.ref, "pid": self.provider_id, "st": self.state, "raw": self.raw, "to": [list(p) for p in self.to],
             "from": self.from_number, "parts": self.parts, "er": list(self.error) if self.error else None, "rd": self.read,
-            "hold": hold,
+            "hold": hold, "ca": self.carrier, "sm": self.sent_ms, "dm": self.done_ms,
         }  # fmt: skip
+        if self.cost:
+            item["co"], item["cu"] = self.cost
         return compact({k: v for k, v in item.items() if v})
 
 

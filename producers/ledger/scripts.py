@@ -1,4 +1,4 @@
-"""Load and run the Lua scripts: one file a script, shared parts named in its second line (``-- needs: ...``).
+"""Load and run the Lua scripts: one file a script, shared parts named on top (``-- needs: ...``; a part may need others).
 
 A script is run by its digest and sent whole when the server does not know it (after a restart or a failover), so there
 is nothing to install or migrate. Real servers get ``allow-oom`` for the scripts that end or free things, so that a full
@@ -26,7 +26,7 @@ RUNS_WHEN_FULL = frozenset(
     {
         "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant",
         "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee",
-        "claim", "settle",
+        "claim", "settle", "figures",
     }
 )  # fmt: skip
 
@@ -44,12 +44,22 @@ class Script:
 def script(name: str, *, real_server: bool = True, when_full: bool = False) -> Script:
     """The script ``name``, with what it needs put in front. ``when_full``: to run although memory is full."""
     own = (LUA / f"{name}.lua").read_text()
-    needed = re.search(r"^-- needs: (.+)$", own, re.MULTILINE)
-    parts = [(LUA / "lib" / f"{part}.lua").read_text() for part in (needed.group(1).split() if needed else ())]
+    parts = list(_parts(own, {}).values())
     flags = " flags=allow-oom" if when_full or name in RUNS_WHEN_FULL else ""
     shebang = f"#!lua{flags}\n" if real_server else ""
     source = shebang + "\n".join([*parts, own])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _parts(source: str, found: dict[str, str]) -> dict[str, str]:
+    """The shared parts that ``source`` needs, each once and after those that it needs itself."""
+    needed = re.search(r"^-- needs: (.+)$", source, re.MULTILINE)
+    for part in needed.group(1).split() if needed else ():
+        if part not in found:
+            text = (LUA / "lib" / f"{part}.lua").read_text()
+            _parts(text, found)
+            found[part] = text
+    return found
 
 
 @dataclass(frozen=True, slots=True)

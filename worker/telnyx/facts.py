@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, Final, Literal, TypedDict
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +44,9 @@ Fact = TypedDict(
         "errors": list[list[Any]],  # [code, title, index in `to` or None, number or None]
         "parts": int | None,
         "cost": str | None,  # such as "0.0051 USD"
+        "carrier": str | None,  # of a lone recipient
+        "sent_ms": int | None,  # by Telnyx's clock, from when it had the message until the carrier had it
+        "done_ms": int | None,  # ... until it was done
         "from": str | None,
         "at": int,  # microseconds since 1970, 0 if unknown
         "event": str | None,  # the event's id, to tell copies; None for a poll
@@ -71,6 +75,8 @@ _LETTERS: Final[dict[str, Letter]] = {
 }
 # A group is as far as its slowest member; when all are done, one failure is what a person should see.
 _GROUP_ORDER: Final = "ATFXD"
+CARRIER_MAX_CHARS: Final = 32  # it becomes a label of figures, whose fields are parted by |
+COST_MAX: Final = 10**9  # in millionths: nothing costs a thousand; beyond it the amount is no amount
 SENDER_MAX_CHARS: Final = 64  # a longer value would quadruple the record
 _REF = re.compile(r"[0-9A-Za-z_-]{1,64}")  # becomes part of a key, so nothing else may pass
 _POINTER = re.compile(r"/to/(\d{1,3})(?:/|$)")
@@ -125,6 +131,10 @@ def fact_from_group(rows: Iterable[dict[str, Any]], *, provider_id: str, now_us:
         for fact in facts
         for code, title, _, number in fact["errors"]
     ]
+    costs = [_millionths(fact["cost"]) for fact in facts]
+    if costs and all(cost is not None for cost in costs) and len({cost[1] for cost in costs if cost}) == 1:
+        amount = Decimal(sum(cost[0] for cost in costs if cost)) / 1_000_000
+        merged["cost"] = f"{amount} {next(cost[1] for cost in costs if cost)}"
     merged["read"] = any(fact["read"] for fact in facts)
     return merged
 
@@ -144,6 +154,10 @@ def to_ledger(fact: Fact) -> dict[str, Any]:
         "parts": fact["parts"],
         "er": ["w", errors[0][0], errors[0][1]] if errors else None,
         "rd": fact["read"],
+        "ca": fact["carrier"],
+        "sm": fact["sent_ms"],
+        "dm": fact["done_ms"],
+        "co": _millionths(fact["cost"]),
     }
     return {name: value for name, value in given.items() if value not in (None, "", [], False)}
 
@@ -160,6 +174,9 @@ def _fact(payload: dict[str, Any], *, ref: str | None) -> Fact:
         "errors": _errors(payload),
         "parts": as_int(payload.get("parts")),
         "cost": _cost(payload.get("cost")),
+        "carrier": _carrier(payload.get("to")),
+        "sent_ms": _elapsed_ms(payload, "sent_at"),
+        "done_ms": _elapsed_ms(payload, "completed_at"),
         "from": (as_number(payload.get("from")) or "")[:SENDER_MAX_CHARS] or None,
         "at": 0,
         "event": None,
@@ -198,6 +215,31 @@ def _cost(value: Any) -> str | None:
         return as_text(value)
     amount = as_text(value.get("amount"))
     return f"{amount} {as_text(value.get('currency')) or ''}".strip() if amount else None
+
+
+def _millionths(cost: str | None) -> tuple[int, str] | None:
+    """The amount in millionths, and its currency; None for what is no price."""
+    amount, _, currency = (cost or "").partition(" ")
+    try:
+        millionths = int(Decimal(amount) * 1_000_000)
+    except (ArithmeticError, ValueError):
+        return None
+    if not 0 < millionths < COST_MAX or not re.fullmatch(r"[A-Z]{3}|", currency):
+        return None
+    return millionths, currency or "USD"
+
+
+def _carrier(to: Any) -> str | None:
+    """Whose network a lone recipient is in; of a group there are several."""
+    rows = as_list(to)
+    name = as_text(rows[0].get("carrier")) if len(rows) == 1 and isinstance(rows[0], dict) else None
+    kept = "".join(c for c in name or "" if c.isprintable() and c != "|")
+    return " ".join(kept[:CARRIER_MAX_CHARS].split()) or None
+
+
+def _elapsed_ms(payload: dict[str, Any], until: str) -> int | None:
+    start, end = micros(payload.get("received_at")), micros(payload.get(until))
+    return (end - start) // 1000 if 0 < start <= end else None
 
 
 def ref_in(url: Any) -> str | None:

@@ -118,6 +118,7 @@ local function record_result(r)
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
     if call('HGET', held, mid) == r.k then hold_back(rec, r, r.why or 'provider_queue') end -- not when it is said again
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
+    stat('o' .. r.o, rec, 1, word(r.why))
     settle_verdict(mid, rec, r)
     word = 'ok'
   else

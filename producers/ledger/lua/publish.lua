@@ -30,7 +30,8 @@ fields[#fields + 1], fields[#fields + 2] = 'ruled', table.concat(ruled, ' ')
 if new.timezone then fields[#fields + 1], fields[#fields + 2] = 'timezone', new.timezone end
 local rows = {} -- lane -> the fields of its hash
 for name, l in pairs(new.lanes) do
-  rows[name] = { 'ok', '1', 'bk', table.concat(l.buckets, ' '), 'sh', int(l.share), 'scp', table.concat(l.scopes, ' '), 'sd', l.sender }
+  rows[name] = { 'ok', '1', 'bk', table.concat(l.buckets, ' '), 'sh', int(l.share), 'scp', table.concat(l.scopes, ' '), 'sd', l.sender,
+    'ch', l.channel or '' }
 end
 
 local resets = {}

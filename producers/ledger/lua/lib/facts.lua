@@ -1,7 +1,9 @@
 -- Facts: what the provider's answer, a receipt or a poll says. They count from anyone, at any time, in any order.
 --
 -- A fact: { pid, st = letter, raw = provider's word, to = {{number, letter}, ...} for a group, from, parts,
---           er = {phase, code, title} or nil, rd = read, handed_over = the answer itself }
+--           er = {phase, code, title} or nil, rd = read, handed_over = the answer itself,
+--           ca = the recipient's carrier, co = its cost in millionths of cu, sm, dm = ms from when the provider had it until the
+--           carrier, and the handset, had it }
 
 local function poll_at(rec) -- the next look at a message that was handed over and is silent
   local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
@@ -83,6 +85,13 @@ local function apply(mid, rec, fact)
   set('pt', fact.parts and tostring(fact.parts))
   set('ps', fact.raw and string.sub(fact.raw, 1, 40))
   if fact.rd then set('rd', int(NOW)) end
+  if fact.ca and OPEN[rec.s] and not rec.ca then set('ca', fact.ca) end -- later the end is counted without it
+  if fact.co and num(rec.co, 0) ~= fact.co then
+    local by = fact.co - num(rec.co, 0)
+    stat(by > 0 and 'c' or 'r', rec, math.abs(by), fact.cu)
+    set('co', int(fact.co))
+  end
+  rec.sent_ms, rec.done_ms = fact.sm, fact.dm
   local to = RANK[fact.st or ''] and fact.st or nil
   if rec.gr then
     set('gm', raise_members(rec, fact))

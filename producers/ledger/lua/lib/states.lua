@@ -1,3 +1,4 @@
+-- needs: stats
 -- The one transition table, and `move`: the only place that changes a message's state.
 --
 --   N new · W scheduled · Q queued · S sending · U uncertain · A accepted · T sent
@@ -90,6 +91,7 @@ end
 local function settle_counts()
   for nid, changes in pairs(COUNTS) do safely('counts', nid, settle, nid, changes) end
   COUNTS = {}
+  safely('stats', '', settle_stats)
 end
 
 -- Legs. The first leg of an entry is <notification>-<index>, its id the entry's; a later one is <entry>-<number>, a message
@@ -175,9 +177,6 @@ local function tell(mid, rec, newest, before, after)
   end
 end
 
--- A word of a timeline, from wherever it comes.
-local function word(text) return string.sub(string.gsub(string.lower(text or ''), '[^a-z0-9_]', '_'), 1, 40) end
-
 -- A timeline with one more step. One that has grown long (a message refused for days) loses its middle:
 -- "~<n>" stands for the n requests that are not shown.
 local function with_step(rec, to, why)
@@ -219,6 +218,8 @@ local function move(mid, rec, to, why, at, more)
   end
   if rec.mn or rec.ml then count(nid_of(mid), before, after, 1) end
   note_dead(mid, newest, before, after)
+  if RANK[to] then stat_ranks(rec, to, RANK[from] or 0, RANK[to]) end
+  if not OPEN[to] then stat_end(rec, from, to, why, not OPEN[from]) end
   if not OPEN[to] then
     if OPEN[from] then at_end(mid, rec, to, newest) end
   end
