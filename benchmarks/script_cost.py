@@ -53,7 +53,9 @@ def one_round(ledger: Ledger, messages: int, batch: int) -> dict[str, tuple[floa
     def finish() -> None:
         for some in _batches(taken, batch):
             rows = [
-                calls.Finish(message=t.message, token=t.token, outcome="accepted", provider_id=f"pid-{t.message}", parts=1)
+                calls.Finish(
+                    message=t.message, token=t.token, outcome="accepted", provider_id=f"pid-{t.message}", parts=1
+                )
                 for t in some
             ]
             ledger.run(calls.finish("p1", rows))
@@ -86,7 +88,9 @@ def main() -> None:
         ledger.run(calls.publish(publication(buckets={"s:alerts": {"t_us": 1}}), {}))
         ledger.run(calls.beat("p1", "first"))
         rounds = [one_round(ledger, given.messages, given.batch) for _ in range(given.rounds)]
-    print(f"{given.rounds} rounds of {given.messages} messages, {given.batch} a call: median (best) us, commands a message")
+    print(
+        f"{given.rounds} rounds of {given.messages} messages, {given.batch} a call: median (best) us, commands a message"
+    )
     for name in rounds[0]:
         spent = sorted(found[name][0] for found in rounds)
         print(f"  {name:22} {statistics.median(spent):6.1f} ({spent[0]:.1f}) us  {rounds[0][name][1]:.2f} commands")

@@ -64,6 +64,7 @@ end
 local function settle_verdict(mid, rec, r)
   local o = r.o
   local more = {}
+  stat('o' .. o, rec, 1, word(r.why))
   if r.code then more = add_error(rec, 's', r.code, r.title) end
   -- The verdict of the only request that was ever made came after its process was given up: so nothing is out.
   if rec.mb and num(rec.an, 0) <= 1 and o ~= 'uncertain' and o ~= 'conflict' then
@@ -118,7 +119,6 @@ local function record_result(r)
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
     if call('HGET', held, mid) == r.k then hold_back(rec, r, r.why or 'provider_queue') end -- not when it is said again
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
-    stat('o' .. r.o, rec, 1, word(r.why))
     settle_verdict(mid, rec, r)
     word = 'ok'
   else
