@@ -12,6 +12,7 @@ from virtual_time import DAY_US, MINUTE_US, SECOND_US, VirtualLedger
 
 from producers.ledger import calls
 from producers.ledger.calls import Fact
+from producers.ledger.connection import connect
 from producers.ledger.figures import BOUNDS_S, Figures, ends, latencies, read_figures
 
 
@@ -162,7 +163,9 @@ def test_a_clock_that_went_back_loses_no_figure(ledger: VirtualLedger) -> None:
     assert by_state(read_figures(ledger)) == by_state(read_figures(ledger, days=1)) == {"delivered": 3}
 
 
-def test_labels_without_bound_become_other_and_nothing_is_lost(ledger: VirtualLedger) -> None:
+def test_labels_without_bound_become_other_and_nothing_is_lost(redis_url: str, namespace: str) -> None:
+    ledger = VirtualLedger(connect(redis_url, answer_s=10), namespace)
+    ledger.run(calls.publish(publication(buckets={"s:alerts": {"t_us": 1000}}), {}))
     mids = accepted(ledger, 450)
     for i, mid in enumerate(mids):
         receive(ledger, mid, "D", carrier=f"carrier {i}", cost=(100, "USD"))
@@ -173,6 +176,7 @@ def test_labels_without_bound_become_other_and_nothing_is_lost(ledger: VirtualLe
     carriers = {labels.carrier for labels, _ in figures.of("eD")}
     assert "other" in carriers
     assert int(ledger.redis.hlen(ledger.key(f"st:{ledger.now_us // MINUTE_US}"))) < 1100  # type: ignore[arg-type]
+    ledger.close()
 
 
 def test_a_group_is_one_message_and_has_no_carrier(ledger: VirtualLedger) -> None:

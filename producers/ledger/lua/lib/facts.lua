@@ -85,7 +85,7 @@ local function apply(mid, rec, fact)
   set('pt', fact.parts and tostring(fact.parts))
   set('ps', fact.raw and string.sub(fact.raw, 1, 40))
   if fact.rd then set('rd', int(NOW)) end
-  if fact.ca and OPEN[rec.s] and not rec.ca then set('ca', fact.ca) end -- later the end is counted without it
+  if fact.ca and OPEN[rec.s] and not rec.ca and not rec.gr then set('ca', fact.ca) end -- later, its end is counted
   if fact.co and num(rec.co, 0) ~= fact.co then
     local by = fact.co - num(rec.co, 0)
     stat(by > 0 and 'c' or 'r', rec, math.abs(by), fact.cu)
