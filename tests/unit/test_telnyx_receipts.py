@@ -104,6 +104,7 @@ def test_the_ledger_gets_letters_and_nothing_that_is_unknown() -> None:
         "to": [[PERSON, "F"]],
         "from": "+13125550001",
         "parts": 1,
+        "co": (5100, "USD"),
         "er": ["w", "40008", "Undeliverable"],
     }
     bare = fact_of({"data": {"event_type": "message.queued", "payload": {"id": "m-1"}}})
