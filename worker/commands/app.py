@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, lanes, notifications, numbers, opt_outs, processes
+from worker.commands import dead, lanes, notifications, numbers, opt_outs, processes, stats
 
 
 def _version(asked: bool) -> None:
@@ -40,6 +40,7 @@ def make_app() -> typer.Typer:
     app.command("dead")(dead.dead)
     app.command("replay")(dead.replay)
     app.command("doctor")(processes.doctor)
+    app.command("stats")(stats.stats)
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")
     app.add_typer(numbers.app, name="numbers")

@@ -17,7 +17,7 @@ from producers.pointers import PointerMessage
 from producers.request_schema import NotificationRequest
 from worker.compliance.keywords import match
 from worker.settings import Config, Settings
-from worker.web import health, lanes, notifications, openapi, opt_outs, problems
+from worker.web import health, lanes, metrics, notifications, openapi, opt_outs, problems
 from worker.web.hearing import Hearing
 from worker.web.models import PauseRequest, RateRequest
 from worker.web.services import Services, make_services
@@ -64,7 +64,7 @@ def create_app(settings: Settings, config: Config | None = None) -> FastAPI:
         return await webhooks(request)
 
     app.router.routes.append(Route(PATH, callback, methods=["POST"], include_in_schema=False))
-    for router in (notifications.router, opt_outs.router, lanes.router, health.router):
+    for router in (notifications.router, opt_outs.router, lanes.router, metrics.router, health.router):
         app.include_router(router)
     problems.install(app)
     openapi.install(app, [NotificationRequest, PauseRequest, RateRequest, problems.ProblemBody])

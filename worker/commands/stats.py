@@ -1,0 +1,119 @@
+"""``notify stats``: what became of messages, how fast, and what it cost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.commands.session import open_ledger
+from worker.terminal import AsJson, Exit, Failure, print_json, print_table
+
+if TYPE_CHECKING:
+    from producers.ledger.figures import Figures
+    from producers.ledger.ledger import Ledger
+    from worker.statistics import Summary
+
+HOUR_S, DAY_S = 3600, 86_400
+
+
+def stats(
+    *,
+    by: Annotated[
+        str,
+        typer.Option(metavar="LABEL", help="One row for each job_type, channel, sender or carrier; all: one in all."),
+    ] = "job_type",
+    since: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="15m, 2h, 7d; all: since the first message. Beyond 3h: whole days (UTC)."),
+    ] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Show what became of messages: ends, reasons of failures, latencies, segments and cost."""
+    from worker.statistics import BYS, read_lane_names, shown, summarize
+
+    label: Any = by.replace("-", "_")
+    if label not in BYS:
+        raise Failure(f'--by is "{by}", must be one of {", ".join(BYS)}: write --by sender', Exit.USAGE)
+    ledger = open_ledger()
+    figures, window = _read(ledger, since)
+    summaries = summarize(figures, label, read_lane_names(ledger))
+    if as_json:
+        print_json({"window": window, "by": label, "rows": [shown(summary) for summary in summaries]})
+        return
+    if not summaries:
+        print(f"nothing was sent and nothing ended in {window}; try --since all")
+        return
+    _show(label, window, summaries)
+
+
+def _read(ledger: Ledger, since: str) -> tuple[Figures, str]:
+    from pydantic_core import PydanticCustomError
+
+    from producers.ledger.figures import read_figures
+    from worker.settings.quantities import parse_duration_s
+    from worker.statistics import MINUTES_MOST_S
+
+    if since == "all":
+        return read_figures(ledger), "all time"
+    try:
+        seconds = parse_duration_s(since)
+    except PydanticCustomError:
+        raise Failure(
+            f'--since is "{since}", must be a time as 15m, 2h, 7d, or all: write --since 2h', Exit.USAGE
+        ) from None
+    if seconds <= MINUTES_MOST_S:
+        minutes = max(1, math.ceil(seconds / 60))
+        return read_figures(ledger, minutes=minutes), f"the last {minutes} minutes"
+    days = math.ceil(seconds / DAY_S)
+    return read_figures(ledger, days=days), f"the last {days} days (UTC), today included"
+
+
+STATES = ("delivered", "failed", "unconfirmed", "rejected", "expired", "cancelled", "opted_out")
+
+
+def _show(by: str, window: str, summaries: list[Summary]) -> None:
+    from worker.statistics import reason_words
+
+    headers = [by, ">handed over", *(f">{state}" for state in STATES), ">segments", ">cost", ">clicks"]
+    rows = [
+        [
+            summary.label or "(unknown)",
+            f"{summary.handed_over:,}",
+            *(f"{summary.states[state]:,}" for state in STATES),
+            f"{summary.segments:,}",
+            " ".join(f"{n / 1e6:.2f} {currency}" for currency, n in summary.cost_millionths.items() if n),
+            f"{summary.clicks:,}",
+        ]
+        for summary in summaries
+    ]
+    print_table(headers, rows, title=f"messages in {window}")
+    times = [
+        [
+            summary.label or "(unknown)",
+            stage,
+            f"{latency.count:,}",
+            *(_seconds(latency.quantile_s(q)) for q in (0.5, 0.95, 0.99)),
+        ]
+        for summary in summaries
+        for stage, latency in sorted(
+            summary.stages.items(), key=lambda row: ("provider", "carrier", "handset").index(row[0])
+        )
+    ]
+    if times:
+        print_table([by, "until it reached the", ">messages", ">half within", ">95 % within", ">99 % within"], times)
+    reasons = [
+        [summary.label or "(unknown)", state, reason or "-", f"{n:,}", reason_words(state, reason)]
+        for summary in summaries
+        for (state, reason), n in summary.failures.most_common()
+        if n
+    ]
+    if reasons:
+        print_table([by, "state", "code", ">messages", "what it means"], reasons)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "over 6 h"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
