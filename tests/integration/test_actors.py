@@ -524,6 +524,7 @@ class Running:
             settings=cast(Any, SimpleNamespace()),
             run_async=self.run_async,
             gateway=lambda: self,
+            caller=cast(Any, None),
         )
         register(broker, context)
         self.broker = broker
@@ -581,6 +582,7 @@ def test_each_actor_has_its_queue_and_its_priority(running: Running) -> None:
         "reconcile": ("receipts", 20),
         "expand": ("expand", 30),
         "poll": ("chores", 40),
+        "call_back": ("chores", 40),
     }
 
 

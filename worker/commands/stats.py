@@ -11,11 +11,9 @@ from worker.commands.session import open_ledger
 from worker.terminal import AsJson, Exit, Failure, print_json, print_table
 
 if TYPE_CHECKING:
-    from producers.ledger.figures import Figures
-    from producers.ledger.ledger import Ledger
     from worker.statistics import Summary
 
-HOUR_S, DAY_S = 3600, 86_400
+DAY_S = 86_400
 
 
 def stats(
@@ -31,13 +29,16 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show what became of messages: ends, reasons of failures, latencies, segments and cost."""
+    from producers.ledger.figures import read_figures
     from worker.statistics import BYS, read_lane_names, shown, summarize
 
     label: Any = by.replace("-", "_")
     if label not in BYS:
         raise Failure(f'--by is "{by}", must be one of {", ".join(BYS)}: write --by sender', Exit.USAGE)
+    minutes, days = _window(since)
     ledger = open_ledger()
-    figures, window = _read(ledger, since)
+    figures = read_figures(ledger, minutes=minutes, days=days)
+    window = f"the last {minutes} minutes" if minutes else f"the last {days} days (UTC)" if days else "all time"
     summaries = summarize(figures, label, read_lane_names(ledger))
     if as_json:
         print_json({"window": window, "by": label, "rows": [shown(summary) for summary in summaries]})
@@ -48,26 +49,23 @@ def stats(
     _show(label, window, summaries)
 
 
-def _read(ledger: Ledger, since: str) -> tuple[Figures, str]:
+def _window(since: str) -> tuple[int, int]:
+    """How many minutes, or else how many days; neither for all time."""
     from pydantic_core import PydanticCustomError
 
-    from producers.ledger.figures import read_figures
     from worker.settings.quantities import parse_duration_s
     from worker.statistics import MINUTES_MOST_S
 
     if since == "all":
-        return read_figures(ledger), "all time"
+        return 0, 0
     try:
         seconds = parse_duration_s(since)
     except PydanticCustomError:
-        raise Failure(
-            f'--since is "{since}", must be a time as 15m, 2h, 7d, or all: write --since 2h', Exit.USAGE
-        ) from None
+        remedy = "must be a time as 15m, 2h, 7d, or all: write --since 2h"
+        raise Failure(f'--since is "{since}", {remedy}', Exit.USAGE) from None
     if seconds <= MINUTES_MOST_S:
-        minutes = max(1, math.ceil(seconds / 60))
-        return read_figures(ledger, minutes=minutes), f"the last {minutes} minutes"
-    days = math.ceil(seconds / DAY_S)
-    return read_figures(ledger, days=days), f"the last {days} days (UTC), today included"
+        return max(1, math.ceil(seconds / 60)), 0
+    return 0, math.ceil(seconds / DAY_S)
 
 
 STATES = ("delivered", "failed", "unconfirmed", "rejected", "expired", "cancelled", "opted_out")

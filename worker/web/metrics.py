@@ -38,7 +38,7 @@ STATES_OF_A_LANE = ("open", "held", "slowed", "paused", "draining", "drained", "
     "/metrics",
     summary="Figures for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403, 503)},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403, 422, 503)},
 )
 async def metrics(request: Request, _caller: Annotated[ApiKey, Depends(needs("metrics"))]) -> Response:
     services: Services = request.app.state.services

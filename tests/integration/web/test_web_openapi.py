@@ -31,6 +31,7 @@ OPERATIONS = {
     "POST /v1/lanes/{sender}/resume",
     "POST /v1/lanes/{sender}/drain",
     "PUT /v1/lanes/{sender}/rate",
+    "GET /metrics",
     "GET /healthz",
     "GET /readyz",
 }
