@@ -521,7 +521,7 @@ def test_a_problem_of_a_rate_names_field_value_and_remedy(web: Web, body: bytes,
 def test_a_parameter_that_a_call_does_not_know_is_refused_and_nothing_done(
     web: Web, ledger: Ledger, *, method: str, path: str, name: str, remedy: str
 ) -> None:
-    ledger.run(calls.opt(PERSON, "out", scopes=["global"], source="test", by_operator=True))
+    ledger.run(calls.opt(PERSON, "out", scopes=["global"], source="api", by_operator=True))
     body = [NOTICE] if "batch" in path else NOTICE
     answer = web.call(method, path, **({"json": body} if method == "POST" else {}))
     assert answer.status_code == 422

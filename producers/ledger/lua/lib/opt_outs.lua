@@ -93,7 +93,7 @@ local function set_opt(scope, number, out, at, source, evidence, by_operator, qu
   local before, any = blocked_in(scope, number), opt_key('any', number)
   OUT_OF[number] = nil
   if out and not before then call('HINCRBY', any, number, 1) end -- first, so that no fault leaves it too low
-  local said = (out and 'o:' or 'i:') .. int(at) .. ':' .. SOURCES[source] .. ':' .. string.sub(string.gsub(evidence, ':', '.'), 1, 36)
+  local said = (out and 'o:' or 'i:') .. int(at) .. ':' .. (SOURCES[source] or 'p') .. ':' .. string.sub(string.gsub(evidence, ':', '.'), 1, 36)
   call('HSET', key, field, said)
   local after = blocked_in(scope, number)
   if before and not after and call('HINCRBY', any, number, -1) <= 0 then call('HDEL', any, number) end
