@@ -508,6 +508,29 @@ def opt_sweep(
     return Call("opt_sweep", args, lambda r: Swept(int(r[0]), int(r[1])))
 
 
+class SyncView(NamedTuple):
+    now_us: int
+    fields: dict[str, str]
+
+
+def opt_sync(
+    token: str,
+    what: Literal["take", "keep", "leave", "look"],
+    *,
+    lease_ms: int = 60_000,
+    changes: Mapping[str, str | int] | None = None,
+) -> Call[SyncView | None]:
+    """Take, keep, give up or look at the reading of the provider's list; None: another holds it, and nothing was written."""
+
+    def decode(r: list[Any]) -> SyncView | None:
+        return SyncView(int(r[0]), {k: _text(v) for k, v in _table(r[1]).items()}) if r else None
+
+    args: list[Arg] = [token, what, lease_ms]
+    for field, value in (changes or {}).items():
+        args += [field, value]
+    return Call("opt_sync", args, decode)
+
+
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:
     """Pause or drain (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured").
 

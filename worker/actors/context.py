@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
     from producers.pointers import Pointers
     from worker.callbacks.caller import Caller
+    from worker.opt_out_sync import OptOutLister
     from worker.polling import Retriever
     from worker.settings import Config, Settings
 
@@ -24,6 +25,12 @@ class RunAsync(Protocol):
     def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> Future[T]: ...
 
 
+if TYPE_CHECKING:
+
+    class Provider(Retriever, OptOutLister, Protocol):
+        """Of the gateway, what actors need."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """``gateway`` gives the loop's Gateway, and is only called on the loop."""
@@ -33,5 +40,5 @@ class Context:
     pointers: Pointers
     settings: Settings
     run_async: RunAsync
-    gateway: Callable[[], Retriever]
+    gateway: Callable[[], Provider]
     caller: Caller

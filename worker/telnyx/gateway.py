@@ -28,6 +28,7 @@ from urllib.parse import quote
 from producers import fault_points
 from worker.telnyx import sdk
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
+from worker.telnyx.opt_out_list import OptOutPage, list_path, read_page
 from worker.telnyx.outcomes import (
     NotFound,
     Outcome,
@@ -175,7 +176,26 @@ class Gateway:
             lambda data, now_us: _read_group(data, provider_id, now_us),
         )
 
+    async def list_opt_outs(self, *, since_s: int, until_s: int, page: int) -> OptOutPage | Unavailable:
+        """A page of the opt-outs that were created in a window of time."""
+        answer = await self._get(list_path(since_s=since_s, until_s=until_s, page=page))
+        if isinstance(answer, Unavailable):
+            return answer
+        if isinstance(answer, NotFound):
+            return Unavailable("http_404", alert=True)
+        return read_page(answer[0]) or Unavailable("unreadable")
+
     async def _ask(self, path: str, read: Callable[[Any, int], Fact | None]) -> Facts | NotFound | Unavailable:
+        answer = await self._get(path)
+        if isinstance(answer, NotFound | Unavailable):
+            return answer
+        payload, now_s = answer
+        data = payload.get("data") if isinstance(payload, dict) else None
+        fact = read(data, int(now_s * 1_000_000))
+        return Facts(fact) if fact is not None else Unavailable("unreadable")
+
+    async def _get(self, path: str) -> tuple[Any, float] | NotFound | Unavailable:
+        """The JSON of a clear yes, and when it came."""
         flight = _Flight()
         try:
             answer = await self._call("GET", path, flight)
@@ -184,9 +204,7 @@ class Gateway:
         now_s = time.time()
         payload = parse_json(answer.body)
         if 200 <= answer.status < 300:
-            data = payload.get("data") if isinstance(payload, dict) else None
-            fact = read(data, int(now_s * 1_000_000))
-            return Facts(fact) if fact is not None else Unavailable("unreadable")
+            return payload, now_s
         code = next((code for code, _ in errors_in(payload) if code), "")
         if answer.status == 404 or code in {"10005", "40303"}:
             return NotFound(code)
