@@ -1,8 +1,9 @@
 """The clock process: what is periodic by the calendar. No promise depends on it being up.
 
-In this version it keeps the configuration published: a Redis that lost its data gets it back, and the coming midnights of
-daily caps are renewed. It publishes again only what is published already, for an older clock beside a newer deploy must
-not bring the old rates back. SIGTERM ends it with 0, at any instant and however often.
+It starts the reading of Telnyx's list of opt-outs, as any worker does too, and keeps the configuration published: a Redis that
+lost its data gets it back, and the coming midnights of daily caps are renewed. It publishes again only what is published
+already, for an older clock beside a newer deploy must not bring the old rates back. SIGTERM ends it with 0, at any instant and
+however often.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from redis.exceptions import RedisError
 
 from producers.ledger.connection import connect
 from producers.ledger.ledger import Ledger
+from producers.pointers import Pointers
+from worker.opt_out_sync import start_if_due
 from worker.publication import publication
 from worker.publishing import publish
 from worker.settings import Settings
@@ -41,6 +44,7 @@ def run(settings: Settings) -> int:
         signal.signal(number, on_signal)
     redis = connect(settings.redis_url)
     ledger = Ledger(redis, settings.namespace)
+    pointers = Pointers(redis, settings.namespace)
     digest = str(publication(settings.config, release=settings.release)["digest"])
     beats, away, published = 0, False, False
     log.info("clock_started", release=settings.release)
@@ -49,6 +53,7 @@ def run(settings: Settings) -> int:
             if not published or _is_ours_to_renew(ledger, digest, renew=beats % RENEW_EVERY == 0):
                 log.info("configuration_published", outcome=publish(ledger, settings.config, settings.release))
                 published = True
+            start_if_due(ledger, pointers)
             if away:
                 log.info("redis_back")
             away = False

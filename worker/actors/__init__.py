@@ -17,8 +17,8 @@ __all__ = ["register"]
 
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
-    """Declare expand, expand_urgent, reconcile, poll and call_back on ``broker``; ``send`` is declared by the engine's side."""
-    from worker.actors import call_back, expand, poll, reconcile
+    """Declare all actors on ``broker`` but ``send``, which is declared by the engine's side."""
+    from worker.actors import call_back, expand, poll, reconcile, sync_opt_outs
 
-    for module in (expand, reconcile, poll, call_back):
+    for module in (expand, reconcile, poll, call_back, sync_opt_outs):
         module.register(broker, context)

@@ -39,7 +39,7 @@ from worker.engine.ending import vital_thread
 from worker.engine.identity import Identity
 from worker.engine.queue_consumer import Keys
 
-BEAT_S, TEND_S, SWEEP_S = 2.0, 1.0, 300.0
+BEAT_S, TEND_S, SWEEP_S, CHORES_S = 2.0, 1.0, 300.0, 30.0
 WAKES_A_TURN = 50  # of at most 100 timers each; then reap has its turn
 _LONGEST_WAIT_S = 2.0
 
@@ -53,6 +53,7 @@ class Liveness:
         limit_s: After this time without a beat a process counts as dead.
         stopping: True once this process is on its way out: then it leaves the timers to the others.
         orphaned: Called when the process that started us has gone.
+        chores: Called every ``CHORES_S``: starts what the clock starts too, for the clock may be down.
     """
 
     def __init__(
@@ -63,13 +64,15 @@ class Liveness:
         limit_s: float,
         stopping: Callable[[], bool],
         orphaned: Callable[[], None],
+        chores: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger, self._identity = ledger, identity
         self._beat_s = min(BEAT_S, limit_s / 4)
-        self._stopping, self._orphaned = stopping, orphaned
+        self._stopping, self._orphaned, self._chores = stopping, orphaned, chores
         self._parent = os.getppid()
         self._namespace = broker_namespace(ledger.namespace)
         self._swept_s = 0.0
+        self._chores_at_s = 0.0
 
     def start(self) -> None:
         """Write the first beat, then start both threads.
@@ -116,7 +119,14 @@ class Liveness:
                 self._wake()
             with outage:
                 self._reap()
+            with outage:
+                self._start_chores()
             outage.rest()
+
+    def _start_chores(self) -> None:
+        if time.monotonic() >= self._chores_at_s:
+            self._chores_at_s = time.monotonic() + CHORES_S
+            self._chores()
 
     def _wake(self) -> None:
         for _ in range(WAKES_A_TURN):

@@ -33,6 +33,7 @@ from worker.engine.liveness import Liveness
 from worker.engine.loop import EngineLoop
 from worker.engine.shutdown import LifeCycle, Stopping
 from worker.engine.slot_consumer import Granter
+from worker.opt_out_sync import start_if_due
 from worker.patience import patiently
 from worker.publication import publication
 from worker.publishing import publish
@@ -85,6 +86,7 @@ class Runtime:
             limit_s=config.timing.liveness_s,
             stopping=self.stopping,
             orphaned=_stop_this_process,
+            chores=self._start_chores,
         )
         self.broker = NotifyBroker(
             self.redis,
@@ -169,6 +171,9 @@ class Runtime:
     def _hear_of_failover(self) -> None:
         if self._failover is not None:
             self._failover.heard_of()
+
+    def _start_chores(self) -> None:
+        start_if_due(self.ledger, self.pointers)
 
     def _nudge(self) -> None:
         self.granter.nudge()
