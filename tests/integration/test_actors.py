@@ -583,10 +583,11 @@ def test_each_actor_has_its_queue_and_its_priority(running: Running) -> None:
         "expand": ("expand", 30),
         "poll": ("chores", 40),
         "call_back": ("chores", 40),
+        "sync_opt_outs": ("chores", 40),
     }
 
 
 def test_actors_never_retry_by_the_engines_means() -> None:
     broker = RedisBroker(url="redis://127.0.0.1:1", middleware=[dramatiq.middleware.Retries()])  # type: ignore[no-untyped-call]
-    register(broker, cast(Any, SimpleNamespace(gateway=None)))
+    register(broker, cast(Any, SimpleNamespace(gateway=None, ledger=None, config=SimpleNamespace(senders={}))))
     assert all(actor.options["max_retries"] == 0 for actor in broker.actors.values())
