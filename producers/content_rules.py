@@ -10,7 +10,7 @@ from producers.fields import WHATSAPP_MAX_BYTES, compact_json, json_object_of
 from producers.job_types import JobType
 from producers.problems import Problems, described, quoted
 
-MEDIA_CHANNELS = frozenset({"short_code", "long_code", "toll_free", "number_pool", "group_mms"})
+MEDIA_CHANNELS = frozenset({"short_code", "long_code", "toll_free", "number_pool", "group_mms", "auto"})
 WHATSAPP_TEXT_MAX_BYTES = 4096
 
 

@@ -48,10 +48,11 @@ def route(name: str, sender: Sender, content: Content, *, max_parts: int | None 
     """
     has_media = bool(content.media_urls)
     units = 1
-    if has_media and not sender.rules.takes_media:
-        return Refusal("content", short_title(f"{sender.channel} carries no media: choose another sender"))
+    if has_media and (not sender.rules.takes_media or sender.is_alphanumeric):
+        kind = "an alphanumeric sender" if sender.is_alphanumeric else sender.channel
+        return Refusal("content", short_title(f"{kind} carries no media: choose another sender"))
     if content.text and sender.rules.has_segments and not has_media:
-        parts = segments.count(content.text, short_code=sender.channel == "short_code").parts
+        parts = segments.count(content.text, short_code=sender.is_short_code).parts
         most = min(max_parts or MAX_PARTS, MAX_PARTS)
         if parts > most:
             return Refusal("parts", short_title(f"{parts} segments, at most {most} may go: shorten the text"))
@@ -62,7 +63,7 @@ def route(name: str, sender: Sender, content: Content, *, max_parts: int | None 
 
 def refused_destination(sender: Sender, recipient: str) -> Refusal | None:
     """Why the sender cannot reach ``recipient``, or None where it can, or where only Telnyx knows."""
-    if sender.channel != "alphanumeric" or not recipient.startswith("+1"):
+    if not sender.is_alphanumeric or not recipient.startswith("+1"):
         return None
     region = _region(recipient)
     if region not in NO_ALPHANUMERIC:

@@ -201,6 +201,11 @@ async def test_a_replayed_answer_is_accepted_and_says_so() -> None:
             "/v2/messages",
             {"from": "+13125550001", "messaging_profile_id": PROFILE, "to": PERSON, "text": BODY},
         ),
+        (
+            "auto",
+            "/v2/messages",
+            {"from": "+13125550001", "messaging_profile_id": PROFILE, "to": PERSON, "text": BODY},
+        ),
         ("number_pool", "/v2/messages/number_pool", {"messaging_profile_id": PROFILE, "to": PERSON, "text": BODY}),
         (
             "alphanumeric",

@@ -44,6 +44,15 @@ rate = "1/s"
 channel = "whatsapp"
 from = "+13125550003"
 rate = "20/s"
+[senders.any_brand]
+channel = "auto"
+from = "ACME"
+messaging_profile_id = "{PROFILE}"
+rate = "1/s"
+[senders.any_short]
+channel = "auto"
+from = "12345"
+rate = "1/s"
 [campaigns.C1]
 class = "A"
 [job_types.any]
@@ -173,3 +182,14 @@ def test_a_title_is_one_short_line_with_numbers_masked_and_no_broken_character()
     assert long == "é" * 30 + "..."
     assert short_title("x" * 64) == "x" * 64
     assert short_title("") == ""
+
+
+def test_channel_auto_follows_the_rules_of_what_it_sends_from(config: Config) -> None:
+    word, code = config.senders["any_brand"], config.senders["any_short"]
+    assert isinstance(route("any_brand", word, Content(text="hi", media_urls=MEDIA)), Refusal)
+    assert route("any_short", code, Content(text="hi", media_urls=MEDIA)) == Route("any_short.mms")
+    refused = refused_destination(word, "+13122340001")
+    assert refused is not None
+    assert refused.code == "destination"
+    assert refused_destination(word, "+447400123456") is None
+    assert refused_destination(code, "+13122340001") is None

@@ -160,6 +160,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(text: str, line: str) -> N
         ({"channel": '"alphanumeric"', "from": '"ACME"'}, "messaging_profile_id"),
         ({"channel": '"number_pool"', "from": ""}, "messaging_profile_id"),
         ({"channel": '"number_pool"', "messaging_profile_id": f'"{PROFILE}"'}, "from"),
+        ({"channel": '"auto"', "from": ""}, "from"),
+        ({"channel": '"auto"', "from": '"TWELVELETTER"', "messaging_profile_id": f'"{PROFILE}"'}, "from"),
+        ({"channel": '"auto"', "from": '"ACME"'}, "messaging_profile_id"),
+        ({"channel": '"auto"', "rate": '"auto"'}, "rate"),
         ({"messaging_profile_id": '"main"'}, "messaging_profile_id"),
         ({"channel": '"whatsapp"', "unit": '"segment"'}, "unit"),
         ({"channel": '"group_mms"', "unit": '"segment"'}, "unit"),
@@ -174,6 +178,23 @@ def test_an_unknown_name_is_answered_with_the_nearest(text: str, line: str) -> N
 )
 def test_each_channel_gets_the_fields_it_needs(fields: dict[str, str], path: str) -> None:
     assert only_problem_of(with_sender(**fields)).startswith(f"senders.s.{path} ")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"from": '"+13125550001"'},
+        {"from": '"+18885550001"'},
+        {"from": '"12345"'},
+        {"from": '"ACME"', "messaging_profile_id": f'"{PROFILE}"'},
+        {"from": "", "messaging_profile_id": f'"{PROFILE}"'},
+    ],
+)
+def test_channel_auto_takes_any_sender(fields: dict[str, str]) -> None:
+    config = parse_config(with_sender(channel='"auto"', **fields))
+    sender = config.senders["s"]
+    assert sender.is_alphanumeric == ("ACME" in fields["from"])
+    assert sender.is_short_code == ("12345" in fields["from"])
 
 
 def test_only_long_codes_have_campaigns() -> None:

@@ -19,7 +19,7 @@ PORTAL = "in the Telnyx portal"
 # developers.telnyx.com, "Number pool": what Telnyx itself calls unhealthy.
 LEAST_DELIVERED, MOST_SPAM, ENOUGH_MESSAGES = 0.25, 0.75, 20
 AT_ONCE = 50  # numbers in one filter: a URL has at most 2,000 characters
-_BY_NUMBER = frozenset({"long_code", "toll_free", "short_code", "group_mms", "whatsapp"})
+_BY_NUMBER = frozenset({"long_code", "toll_free", "short_code", "group_mms", "whatsapp", "auto"})
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class ProfileUse:
     def add(self, name: str, sender: Sender, home: str) -> None:
         self.senders.append(name)
         self.homes |= {home} - {""}
-        self.is_pool |= sender.channel == "number_pool"
+        self.is_pool |= sender.channel == "number_pool" or (sender.channel == "auto" and sender.from_ is None)
 
 
 def examine_account(settings: Settings, countries: Sequence[str]) -> tuple[list[Check], bool]:
@@ -77,7 +77,9 @@ def _examine(account: Account, settings: Settings, countries: Sequence[str]) -> 
 
 def _numbers(account: Account, config: Config) -> dict[str, dict[str, Any]]:
     """The settings of every configured number that the account has."""
-    wanted = sorted({s.from_ for s in config.senders.values() if s.from_ and s.channel in _BY_NUMBER})
+    wanted = sorted(
+        {s.from_ for s in config.senders.values() if s.from_ and s.channel in _BY_NUMBER and not s.is_alphanumeric}
+    )
     rows: dict[str, dict[str, Any]] = {}
     for start in range(0, len(wanted), AT_ONCE):
         for page in account.numbers(among=wanted[start : start + AT_ONCE]):
@@ -109,7 +111,7 @@ def check_balance(balance: Mapping[str, Any]) -> Iterator[Check]:
 def check_sender(name: str, sender: Sender, row: Mapping[str, Any] | None, *, has_media: bool) -> Iterator[Check]:
     """One sender against the settings of its number; ``row`` is None where the account has none such."""
     title, number = f"sender {name}", sender.from_
-    if number is None or sender.channel not in _BY_NUMBER or not _is_number(number):
+    if number is None or sender.channel not in _BY_NUMBER or sender.is_alphanumeric:
         return  # its profile is looked at instead
     if row is None:
         if sender.channel == "whatsapp":
@@ -232,10 +234,6 @@ def _countries(title: str, profile: Mapping[str, Any], use: ProfileUse) -> Itera
 
 def _has_media(name: str, config: Config) -> bool:
     return any(job_type.sender == name and job_type.media_urls for job_type in config.job_types.values())
-
-
-def _is_number(text: str) -> bool:
-    return text.startswith("+") or text.isdigit()
 
 
 def _number(value: Any) -> float | None:

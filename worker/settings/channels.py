@@ -9,7 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Channel = Literal["short_code", "long_code", "toll_free", "number_pool", "alphanumeric", "group_mms", "whatsapp"]
+Channel = Literal[
+    "short_code", "long_code", "toll_free", "number_pool", "alphanumeric", "group_mms", "whatsapp", "auto"
+]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class ChannelRules:
 
     from_shape: FromShape | None  # None: Telnyx chooses the number, so `from` must be absent
     needs_profile: bool = False
+    may_lack_from: bool = False  # then the profile is needed, and Telnyx chooses
     may_have_campaign: bool = False  # 10DLC campaigns register US long codes, nothing else
     has_segments: bool = True  # MMS and WhatsApp are billed by message
     has_mms_lane: bool = False  # the same sender also takes MMS, whose shared limits are apart
@@ -38,6 +41,11 @@ _TOLL_FREE = FromShape(
     re.compile(r"\+18(?:00|33|44|55|66|77|88)\d{7}"), "must be a toll-free number in E.164 form", "+18885550001"
 )
 _SHORT_CODE = FromShape(re.compile(r"\d{5,6}"), "must be a short code of 5 or 6 digits", "12345")
+_ANY = FromShape(
+    re.compile(r"\+[1-9]\d{6,14}|\d{5,6}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
+    "must be a number in E.164 form, a short code, or a sender ID of letters and digits",
+    "+13125550001",
+)
 _ALPHANUMERIC = FromShape(
     re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
     "must be 1 to 11 letters, digits or spaces, with a letter among them",
@@ -52,6 +60,8 @@ CHANNELS: dict[Channel, ChannelRules] = {
     "alphanumeric": ChannelRules(_ALPHANUMERIC, needs_profile=True),
     "group_mms": ChannelRules(_E164, may_have_campaign=True, has_segments=False, takes_media=True),
     "whatsapp": ChannelRules(_E164, has_segments=False),
+    # The generic send: Telnyx tells by `from` and the profile what kind it is.
+    "auto": ChannelRules(_ANY, may_lack_from=True, may_have_campaign=True, has_mms_lane=True, takes_media=True),
 }
 
 

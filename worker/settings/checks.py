@@ -102,13 +102,19 @@ def _sender_fields(path: str, sender: Sender) -> Iterator[Problem]:
                 "take it out: Telnyx chooses the number",
                 show(sender.from_),
             )
+    elif sender.from_ is None and rules.may_lack_from:
+        if sender.messaging_profile_id is None:
+            remedy = (
+                f'write from = "{shape.example}", or the messaging_profile_id whose numbers Telnyx is to choose from'
+            )
+            yield Problem(f"{path}.from", "is missing, and so is messaging_profile_id", remedy)
     elif sender.from_ is None:
         yield Problem(f"{path}.from", "is missing", f'write from = "{shape.example}"')
     elif shape.pattern.fullmatch(sender.from_) is None:
         yield Problem(f"{path}.from", shape.what, f'write from = "{shape.example}"', show(sender.from_))
     elif channel == "long_code" and is_toll_free(sender.from_):
         yield Problem(f"{path}.from", "is a toll-free number", 'write channel = "toll_free"', show(sender.from_))
-    if rules.needs_profile and sender.messaging_profile_id is None:
+    if (rules.needs_profile or sender.is_alphanumeric) and sender.messaging_profile_id is None:
         remedy = 'write messaging_profile_id = "abc85f64-5717-4562-b3fc-2c9600000000", the id of your profile'
         yield Problem(f"{path}.messaging_profile_id", "is missing", remedy)
     if sender.campaign is not None and not rules.may_have_campaign:
@@ -135,6 +141,9 @@ def _sender_rate(path: str, sender: Sender) -> Iterator[Problem]:
     if sender.channel == "number_pool":
         remedy = 'write rate = "20/s", the sum of what its numbers may send'
         yield Problem(f"{path}.rate", "must be explicit for channel number_pool", remedy, '"auto"')
+    elif sender.channel == "auto":
+        remedy = 'write rate = "20/s", or what its kind of number may send'
+        yield Problem(f"{path}.rate", "must be explicit for channel auto", remedy, '"auto"')
     elif sender.channel == "whatsapp":
         remedy = 'write rate = "20/s", or what your WhatsApp account is allowed'
         yield Problem(

@@ -102,6 +102,15 @@ class Sender(Table):
     def rules(self) -> ChannelRules:
         return CHANNELS[self.channel]
 
+    @property
+    def is_alphanumeric(self) -> bool:
+        """Its ``from`` is a word: one-way, without media, and not for every country."""
+        return self.channel == "alphanumeric" or (self.channel == "auto" and any(map(str.isalpha, self.from_ or "")))
+
+    @property
+    def is_short_code(self) -> bool:
+        return self.channel == "short_code" or (self.channel == "auto" and (self.from_ or "").isdigit())
+
 
 class Campaign(Table):
     """A registered 10DLC use case. The class is AT&T's, which sets its limits a minute."""

@@ -31,11 +31,14 @@ METHODS: Final[dict[str, tuple[str, str]]] = {
     "alphanumeric": ("send_with_alphanumeric_sender", "/messages/alphanumeric_sender_id"),
     "group_mms": ("send_group_mms", "/messages/group_mms"),
     "whatsapp": ("whatsapp", "/messages/whatsapp"),
+    "auto": ("send", "/messages"),
 }
 _API_NAMES = {"from_": "from"}  # where Python has taken a name
 _WITH_FROM = frozenset(METHODS) - {"number_pool"}
-_WITH_PROFILE = frozenset({"toll_free", "number_pool", "alphanumeric", "whatsapp"})  # the others know no such argument
-_WITH_TYPE = frozenset({"short_code", "long_code", "toll_free", "number_pool"})
+_WITH_PROFILE = frozenset(
+    {"toll_free", "number_pool", "alphanumeric", "whatsapp", "auto"}
+)  # the others know no such argument
+_WITH_TYPE = frozenset({"short_code", "long_code", "toll_free", "number_pool", "auto"})
 _WITH_MEDIA = _WITH_TYPE | {"group_mms"}
 
 

@@ -115,7 +115,7 @@ def _try(request: ValidRequest, job: JobType, sender: Sender, variables: Mapping
     )
     segments = None
     if content.text and sender.rules.has_segments and not content.media_urls:
-        segments = count(content.text, short_code=sender.channel == "short_code")
+        segments = count(content.text, short_code=sender.is_short_code)
     way = route(job.sender, sender, content, max_parts=job.max_parts)
     if isinstance(way, Refusal):
         return _Trial(segments=segments, reason=way.code)
