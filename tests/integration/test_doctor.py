@@ -366,3 +366,15 @@ def test_nothing_is_changed_and_nothing_is_sent(run: Run, site: dict[str, str], 
     before = telnyx.sandbox.record.requests, [number.row() for number in telnyx.sandbox.numbers.rows()]
     run(HEALTHY, **site)
     assert (telnyx.sandbox.record.requests, [number.row() for number in telnyx.sandbox.numbers.rows()]) == before
+
+
+def test_a_short_code_is_found_where_short_codes_are_listed(
+    run: Run, site: dict[str, str], telnyx: RunningSandbox
+) -> None:
+    """Telnyx promises nowhere that the numbers' list holds short codes too."""
+    code = telnyx.sandbox.numbers.get("12345")
+    code.settings = {"phone_number": "elsewhere"}
+    try:
+        assert run(HEALTHY, **site).named("sender alerts") == ["ok"]
+    finally:
+        code.settings = {}
