@@ -53,6 +53,11 @@ from = "ACME"
 messaging_profile_id = "$profile"
 rate = "20/s"
 
+[senders.whichever]
+channel = "auto"
+from = "+13125550009"
+rate = "20/s"
+
 [senders.family_number]
 channel = "group_mms"
 from = "+13125550002"
@@ -93,6 +98,9 @@ on_uncertain = "$on_uncertain"
 
 [job_types.travel]
 sender = "brand"
+
+[job_types.generic]
+sender = "whichever"
 
 [job_types.family]
 sender = "family_number"

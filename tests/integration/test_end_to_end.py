@@ -42,6 +42,7 @@ CHANNELS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("ticket", {"to": "+13125551002", "text": "hello there"}, "/messages", {"from": "+18885550001"}),
     ("promotion", {"to": "+13125551003", "text": "hello there"}, "/messages/number_pool", {}),
     ("travel", {"to": "+447700900123", "text": "hello there"}, "/messages/alphanumeric_sender_id", {"from": "ACME"}),
+    ("generic", {"to": "+13125551007", "text": "hello there"}, "/messages", {"from": "+13125550009"}),
     (
         "family",
         {"to": ["+13125551004", "+13125551005"], "text": "hello there"},
