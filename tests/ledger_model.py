@@ -1243,6 +1243,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "lane:",
             "b:",
             "o:",
+            "trimmed",
             "audit",  # bounded, and outlives whom it speaks of
             "ev",
             "odd",

@@ -560,6 +560,11 @@ def zones(tables: Mapping[str, str]) -> Call[int]:
     return Call("zones", [arg for row in tables.items() for arg in row], int)
 
 
+def forget(number: str, messages: Sequence[str]) -> Call[tuple[int, int, int]]:
+    """Take a person out of messages. Returns how many forgot, were stopped, and were left because they may be under way."""
+    return Call("forget", [number, *messages], lambda r: (int(r[0]), int(r[1]), int(r[2])))
+
+
 class Foreseen(NamedTuple):
     """``opens_us``: when its quiet hours are over, None if never; ``free_us``: when a frequency has a place."""
 

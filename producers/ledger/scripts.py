@@ -25,7 +25,7 @@ LUA = Path(__file__).parent / "lua"
 RUNS_WHEN_FULL = frozenset(
     {
         "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant",
-        "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee",
+        "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee", "forget",
         "claim", "settle", "figures", "opt_sync",
     }
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, lanes, notifications, numbers, opt_outs, processes, stats
+from worker.commands import dead, forget, lanes, notifications, numbers, opt_outs, processes, stats
 
 
 def _version(asked: bool) -> None:
@@ -39,6 +39,7 @@ def make_app() -> typer.Typer:
     app.command("cancel")(notifications.cancel)
     app.command("dead")(dead.dead)
     app.command("replay")(dead.replay)
+    app.command("forget")(forget.forget)
     app.command("doctor")(processes.doctor)
     app.command("stats")(stats.stats)
     app.add_typer(lanes.app, name="lanes")

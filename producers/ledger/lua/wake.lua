@@ -183,5 +183,10 @@ if #call('ZRANGEBYSCORE', P .. 'cb', '-inf', int(NOW), 'LIMIT', 0, 1) > 0 and ca
   and call('SET', P .. 'cbp', '1', 'NX', 'PX', 400) then
   emit('call', '')
 end
+-- what people wrote, and what nobody understood, goes with the records
+if call('SET', P .. 'trimmed', '1', 'NX', 'EX', 600) then
+  local oldest = int((NOW - setting('retention_s', 604800) * 1000000) / 1000)
+  for _, stream in ipairs({ 'in', 'odd' }) do call('XTRIM', P .. stream, 'MINID', oldest) end
+end
 if more or budget <= 0 then emit('again', '') end
 return out
