@@ -1,4 +1,4 @@
-"""List the benchmarks, or run one: ``python -m benchmarks [pacing | bytes] [its own options]``."""
+"""List the benchmarks, or run one: ``python -m benchmarks [pacing | bytes | opt-outs] [its own options]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 MODULES = {
     "pacing": ("benchmarks.pacing", "is the rate held, used and shared? real workers, a receiving server, a plot"),
+    "opt-outs": ("benchmarks.opt_outs", "a million opt-outs: memory, checks, import, the whole list"),
     "bytes": ("benchmarks.bytes_per_message", "bytes of Redis that a waiting message takes"),
 }
 
@@ -15,7 +16,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python -m benchmarks NAME [options]; --help after the name shows its options\n")
         for name, (_, what) in MODULES.items():
-            print(f"  {name:8} {what}")
+            print(f"  {name:9} {what}")
         return 0
     if arguments[0] not in MODULES:
         print(f"there is no benchmark {arguments[0]!r}: use one of {', '.join(MODULES)}", file=sys.stderr)

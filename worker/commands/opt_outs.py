@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands.opt_out_lists import add_commands
 from worker.commands.session import open_ledger
 from worker.terminal import AsJson, Exit, Failure, print_json
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
 
-app = typer.Typer(help="Look up, set or lift the opt-out of a person.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Look up, set, lift, import and export opt-outs; read Telnyx's list; the audit.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 Number = Annotated[str, typer.Argument(metavar="NUMBER", help="In E.164 form: +13125550100.")]
 Scope = Annotated[str, typer.Option(help="global, profile:<id> or sender:<name>.")]
 
@@ -96,3 +101,6 @@ def _check_sender(scope: str, ledger: Ledger) -> None:
     if known and name not in known:
         remedy = nearest(name, known, otherwise=f"the senders are: {', '.join(known)}")
         raise Failure(f'--scope names the sender "{name}", which is not known: {remedy}', Exit.USAGE)
+
+
+add_commands(app)

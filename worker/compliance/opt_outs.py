@@ -60,7 +60,7 @@ def read_opt_out(ledger: Ledger, number: str, scope: str) -> OptOut:
     """What was said of ``number`` in ``scope``."""
     redis: Any = ledger.redis
     person, operator = redis.hmget(_key(ledger, scope, number), number, f"{number}*")
-    return OptOut(person=_saying(person), operator=_saying(operator))
+    return OptOut(person=said_in(person), operator=said_in(operator))
 
 
 def opted_out_among(ledger: Ledger, numbers: Sequence[str], scopes: Sequence[str]) -> set[str]:
@@ -92,7 +92,8 @@ def _blocks(fields: Iterable[bytes | None]) -> bool:
     return any(field is not None and field.startswith(b"o") for field in fields)
 
 
-def _saying(field: bytes | None) -> Saying | None:
+def said_in(field: bytes | None) -> Saying | None:
+    """What a field of the ledger says."""
     if field is None:
         return None
     letter, at, source, evidence, shown = (*field.decode(errors="replace").split(":", 4), "", "", "", "")[:5]
