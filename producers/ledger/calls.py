@@ -251,6 +251,7 @@ class Finish:
     to: Sequence[tuple[str, str]] = ()
     from_number: str | None = None
     parts: int | None = None
+    parts_differ: bool = False  # from what we counted
     code: str | None = None
     title: str | None = None
     delay_us: int = 0
@@ -269,6 +270,8 @@ class Finish:
         item.update({k: v for k, v in optional.items() if v})
         if self.outcome == "accepted":
             item["st"] = self.state
+            if self.parts_differ:
+                item["pd"] = True
         if self.uses_a_try:
             item["count"] = True
         if self.hold_us:

@@ -1086,3 +1086,11 @@ def test_a_shared_limit_that_is_raised_is_raised_at_once(ledger: Ledger, clock: 
     assert len(drain(ledger, clock, 1)) == 1
     ledger.run(calls.publish(publication(lanes, buckets | {"a:sms": {"t_us": 10_000}}, digest="fast"), {}))
     assert len(drain(ledger, clock, 1)) == 5
+
+
+def test_texts_whose_parts_telnyx_counts_otherwise_are_counted_once(ledger: Ledger) -> None:
+    queue(ledger)
+    (taken,) = take_now(ledger)
+    for _ in range(2):
+        finish(ledger, taken, "accepted", parts=2, parts_differ=True)
+    assert ledger.redis.hget(ledger.key("counts"), "parts_differ") == b"1"

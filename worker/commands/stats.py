@@ -11,6 +11,7 @@ from worker.commands.session import open_ledger
 from worker.terminal import AsJson, Exit, Failure, print_json, print_table
 
 if TYPE_CHECKING:
+    from producers.ledger.ledger import Ledger
     from worker.statistics import Summary
 
 DAY_S = 86_400
@@ -41,12 +42,22 @@ def stats(
     window = f"the last {minutes} minutes" if minutes else f"the last {days} days (UTC)" if days else "all time"
     summaries = summarize(figures, label, read_lane_names(ledger))
     if as_json:
-        print_json({"window": window, "by": label, "rows": [shown(summary) for summary in summaries]})
+        rows = [shown(summary) for summary in summaries]
+        print_json({"window": window, "by": label, "rows": rows, "parts_differ": _differing(ledger)})
         return
     if not summaries:
         print(f"nothing was sent and nothing ended in {window}; try --since all")
         return
     _show(label, window, summaries)
+    differ = _differing(ledger)
+    if differ:
+        print(f"of {differ} messages in all, Telnyx counted other parts than we did: the log has them (parts_differ)")
+
+
+def _differing(ledger: Ledger) -> int:
+    """Of how many texts Telnyx ever counted other parts than we did."""
+    redis: Any = ledger.redis
+    return int(redis.hget(ledger.key("counts"), "parts_differ") or 0)
 
 
 def _window(since: str) -> tuple[int, int]:

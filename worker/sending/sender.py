@@ -17,6 +17,7 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -25,6 +26,7 @@ from producers.fault_points import reach
 from producers.ledger.calls import Finish, Taken
 from producers.masking import mask
 from worker.patience import frames
+from worker.sending.parts import other_count
 from worker.sending.slots import DueSlot, LaneSpec
 from worker.sending.verdicts import not_sent, to_finish, unbuildable, uncertain
 from worker.telnyx.builder import Content, Request, build
@@ -152,7 +154,14 @@ class Sender:
         self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
         took_ms = round((time.monotonic() - started_s) * 1000)
         self._say(taken, due, outcome, took_ms)
-        return to_finish(taken, outcome, streak=self._streak, rng=self._rng)
+        finish = to_finish(taken, outcome, streak=self._streak, rng=self._rng)
+        ours = other_count(taken, self._lanes[due.slot.lane].sender.channel, outcome)
+        if ours is not None:
+            log.info(
+                "parts_differ", message_id=taken.message, ours=ours, telnyx=outcome.parts, encoding=outcome.encoding
+            )
+            finish = replace(finish, parts_differ=True)
+        return finish
 
     def _deadline_s(self, taken: Taken, due: DueSlot) -> float | None:
         """Until when it may leave. A message that came too late for want of a connection finds one next time, as a rule;

@@ -1,7 +1,7 @@
 -- Record how requests went. Facts (an id from the provider) count from anyone; verdicts only from the holder of the token.
 -- needs: base lanes buckets feedback opt_outs states rules facts
 -- ARGV: process, then a JSON object for each request:
---   {m, k = token, o = outcome, pid, st, raw, to, from, parts,   accepted: a fact
+--   {m, k = token, o = outcome, pid, st, raw, to, from, parts, pd = they differ from what we counted,   accepted: a fact
 --    code, title, why, delay = us, count = does it use up a try,
 --    hold = us, scope = what rests so long: sender, campaign, brand, profile, account,
 --    feedback = we were too fast: a repetition halves the rate;  silence = nothing clear comes back: then probe}
@@ -117,7 +117,10 @@ local function record_result(r)
     word = 'gone'
   elseif r.o == 'accepted' then
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
-    if call('HGET', held, mid) == r.k then hold_back(rec, r, r.why or 'provider_queue') end -- not when it is said again
+    if call('HGET', held, mid) == r.k then -- not when it is said again
+      hold_back(rec, r, r.why or 'provider_queue')
+      if r.pd then call('HINCRBY', P .. 'counts', 'parts_differ', 1) end
+    end
   elseif rec.tk == r.k and (rec.s == 'S' or (rec.s == 'U' and r.o ~= 'uncertain')) then
     settle_verdict(mid, rec, r)
     word = 'ok'
