@@ -1256,6 +1256,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "due",
             "g:",
             "gen",
+            "st:",  # figures: bounded, and of nobody
         )
         names = [k.decode().split(":", 1)[1] for k in self.redis.keys("*")]
         left_behind = [n for n in names if not n.startswith(kept)]
