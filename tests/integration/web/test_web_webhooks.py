@@ -141,6 +141,69 @@ def test_a_stop_is_in_force_when_its_200_arrives(web: Web, ledger: Ledger) -> No
     assert not _out(ledger, "global")
 
 
+def _said(ledger: Ledger) -> dict[bytes, Any]:
+    """All that is known of opt-outs."""
+    keys = sorted(_redis(ledger).scan_iter(match=ledger.key("o:*"), count=1000))
+    return {key: _redis(ledger).hgetall(key) for key in keys}
+
+
+@pytest.mark.parametrize("word", ["STOP", "START"])
+def test_what_is_forged_stale_or_replayed_changes_no_opt_out(web: Web, ledger: Ledger, word: str) -> None:
+    first = inbound("STOP", keyword="STOP")
+    replayed = signed(first)
+    assert web.webhook(first, headers=replayed).status_code == 200
+    if word == "STOP":
+        assert web.webhook(inbound("START", keyword="START")).status_code == 200
+    before = _said(ledger)
+    forged = inbound(word, keyword=word)
+    stranger, stale = signed(forged, key=SigningKey.generate()), signed(forged, at_s=int(time.time()) - 301)
+    early, other = signed(forged, at_s=int(time.time()) + 330), signed(first)
+    for headers in (stranger, stale, early, other, {}):
+        assert web.webhook(forged, headers=headers).status_code == 401
+    for _ in range(3):  # a copy whose signature still holds: what it says is no news
+        assert web.webhook(first, headers=replayed).status_code == 200
+    assert _said(ledger) == before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda payload: payload.pop("from"),
+        lambda payload: payload.update({"from": {"phone_number": None}}),
+        lambda payload: payload.update({"from": []}),
+        lambda payload: payload.update({"direction": "outbound"}),
+        lambda payload: payload.update({"autoresponse_type": "HELP"}),
+        lambda payload: payload.update({"autoresponse_type": {"STOP": 1}, "text": None}),
+    ],
+)
+def test_what_is_malformed_is_answered_and_changes_no_opt_out(web: Web, ledger: Ledger, spoil: Any) -> None:
+    event = json.loads(inbound("STOP", keyword="STOP"))
+    spoil(event["data"]["payload"])
+    if event["data"]["payload"].get("direction") == "outbound":
+        event["data"]["event_type"] = "message.finalized"
+    assert web.webhook(json.dumps(event).encode()).status_code == 200
+    assert _said(ledger) == {}
+
+
+def _behind_receipts(web: Web, ledger: Ledger, batches: int) -> None:
+    """Receipts are kept that no worker has applied; then a STOP comes."""
+    for i in range(batches):
+        ledger.run(calls.hear(f"{i:032x}", json.dumps([receipt(f"{i:032x}-{n}").decode() for n in range(50)]).encode()))
+    assert _redis(ledger).zcard(ledger.key("rx")) == batches
+    assert web.webhook(inbound("STOP", keyword="STOP")).status_code == 200
+    assert _out(ledger, "sender:local")
+    assert _redis(ledger).zcard(ledger.key("rx")) == batches, "it did not wait for any of them"
+
+
+def test_a_stop_does_not_wait_behind_receipts(web: Web, ledger: Ledger) -> None:
+    _behind_receipts(web, ledger, 10)
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_behind_fifty_thousand_receipts(web: Web, ledger: Ledger) -> None:
+    _behind_receipts(web, ledger, 1000)
+
+
 def test_a_stop_blocks_the_profile_and_the_sender_it_went_to(web: Web, ledger: Ledger) -> None:
     web.webhook(inbound("STOP", keyword="STOP", messaging_profile_id=PROFILE.upper()))
     assert _out(ledger, f"profile:{PROFILE}") and _out(ledger, "sender:local")

@@ -84,20 +84,21 @@ end
 -- `quiet`: one of so many at once that the streams would lose what else is in them.
 local function set_opt(scope, number, out, at, source, evidence, by_operator, quiet)
   local key, field = opt_key(scope, number), by_operator and (number .. '*') or number
-  local held = call('HGET', key, field)
+  local f = call('HMGET', key, number, number .. '*')
+  local held = by_operator and f[2] or not by_operator and f[1]
   if held then
     local was, when = string.match(held, '^(.):(%d+)')
     when = tonumber(when)
     if when > at or (when == at and (was == 'o' or not out)) then return false end
   end
-  local before, any = blocked_in(scope, number), opt_key('any', number)
+  local before, any = is_out(f[1]) or is_out(f[2]), opt_key('any', number)
   OUT_OF[number] = nil
   if out and not before then call('HINCRBY', any, number, 1) end -- first, so that no fault leaves it too low
   local said = (out and 'o:' or 'i:') .. int(at) .. ':' .. (SOURCES[source] or 'p') .. ':' .. string.sub(string.gsub(evidence, ':', '.'), 1, 36)
   call('HSET', key, field, said)
-  local after = blocked_in(scope, number)
+  local after = out or is_out(by_operator and f[1] or f[2]) -- what the other side said stands
   if before and not after and call('HINCRBY', any, number, -1) <= 0 then call('HDEL', any, number) end
-  if (before ~= nil) ~= (after ~= nil) and not quiet then
+  if before ~= after and not quiet then
     audit(after and 'out' or 'in', number, '', scope, said, by_operator and 'operator' or 'person')
     call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', 'opt_out.changed', 'm', number,
       's', after and 'out' or 'in', 'v', '1', 't', int(NOW))
