@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -28,7 +28,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from producers.fault_points import reach
 from producers.ledger import calls
-from producers.ledger.calls import Admission, Loaded
+from producers.ledger.calls import Admission, Loaded, Step
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import CHUNK
 from producers.ledger.scripts import Call
@@ -36,12 +36,12 @@ from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
 from producers.retrying import may_pass
 from worker.compliance.time_zones import ZoneFields
-from worker.content.rendering import render_content
+from worker.content.rendering import JobTypeContent, render_content
 from worker.content.templates import RenderError, TemplateError
 from worker.content.windows import is_free_form, template_instead
 from worker.patience import edge, frames, patiently
 from worker.routing import Refusal, refused_destination, route
-from worker.settings import Config, JobType, Sender
+from worker.settings import Config, Fallback, Sender
 from worker.telnyx.builder import Content
 from worker.titles import short_title
 
@@ -69,6 +69,7 @@ class Plan:
     shared: str
     items: list[Admission] = field(repr=False)
     zones: Mapping[str, str] = field(default_factory=dict, repr=False)
+    steps: Sequence[Step] = field(default=(), repr=False)  # what may follow those that share it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,25 @@ class _Made:
     units: int
     free_form: bool = False
     template: str | None = field(default=None, repr=False)
+    steps: tuple[tuple[Sender, Step], ...] = ()
+
+    def steps_for(self, to: str) -> list[Step]:
+        """Those that can reach ``to``."""
+        return [step for sender, step in self.steps if _reaches(sender, to)]
+
+
+def _reaches(sender: Sender, to: str) -> bool:
+    is_a_number = to.startswith("+")  # WhatsApp knows people by other names too
+    return (is_a_number or sender.channel == "whatsapp") and refused_destination(sender, to) is None
+
+
+@dataclass(frozen=True, slots=True)
+class _AsFallback:
+    """A job type as one of its fallbacks has it."""
+
+    template: str | None
+    media_urls: Sequence[str]
+    whatsapp_template: dict[str, Any] | None
 
 
 def expand_all(
@@ -124,7 +144,9 @@ def expand_all(
             planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config)))
     zones = {zone: table for _, _, made in planned for zone, table in made.zones.items()}
     admits: list[Call[Any]] = [calls.zones(zones)] if zones else []  # before those that name them, in the same trip
-    admits += [calls.admit(notifications[i], loaded.cursor, made.shared, made.items) for i, loaded, made in planned]
+    admits += [
+        calls.admit(notifications[i], loaded.cursor, made.shared, made.items, made.steps) for i, loaded, made in planned
+    ]
     reach("admit.before")
     answers: list[Any] = patiently(lambda: _clear(ledger.run_many(admits)))
     if zones and isinstance(told := answers.pop(0), Exception):
@@ -199,10 +221,11 @@ def plan(loaded: Loaded, config: Config) -> Plan:
         kept = [_request_of(request, variables) if may_share else None for _, variables in rows]
         return Plan("", [_rejected(to, refusal, own) for (to, _), own in zip(rows, kept, strict=True)])
     zones = ZoneFields(_submitted(loaded)) if job.has_rules else None
-    chunk = _Chunk(job, sender, request, zones, may_share=may_share)
+    chunk = _Chunk(name, config, request, zones, may_share=may_share)
     items = [chunk.admission(to, variables) for to, variables in rows]
     shared = chunk.shared if any(not item.reject and item.content is None for item in items) else ""
-    return Plan(shared, items, zones.tables if zones else {})
+    steps = chunk.shared_steps if any(item.shares_steps and item.steps for item in items) else ()
+    return Plan(shared, items, zones.tables if zones else {}, steps)
 
 
 def give_up(loaded: Loaded) -> Plan:
@@ -253,11 +276,12 @@ class _Chunk:
     chunk is a lone message (``may_share`` False), which keeps its content in its record."""
 
     def __init__(
-        self, job: JobType, sender: Sender, request: Mapping[str, Any], zones: ZoneFields | None, *, may_share: bool
+        self, name: str, config: Config, request: Mapping[str, Any], zones: ZoneFields | None, *, may_share: bool
     ) -> None:
+        self._config = config
         self._zones = zones
-        self._job = job
-        self._sender = sender
+        self._job = config.job_types[name]
+        self._sender = config.senders[self._job.sender]
         self._request = request
         self._may_share = may_share
 
@@ -276,6 +300,7 @@ class _Chunk:
             return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
         is_own = bool(variables) or not self._may_share
         zones = self._zones.of(to.split(",")) if self._zones else ""
+        steps = made.steps_for(to)
         return Admission(
             to=to,
             lane=made.lane,
@@ -285,7 +310,13 @@ class _Chunk:
             free_form=made.free_form,
             template=made.template,
             request=_request_of(self._request, variables) if made.free_form and self._may_share else None,
+            steps=steps,
+            shares_steps=not is_own and len(steps) == len(made.steps),
         )
+
+    @property
+    def shared_steps(self) -> list[Step]:
+        return [step for _, step in self._for_all.steps] if isinstance(self._for_all, _Made) else []
 
     @cached_property
     def _for_all(self) -> _Made | Refusal:
@@ -296,9 +327,41 @@ class _Chunk:
             return _poison(exc)
 
     def _make(self, variables: Mapping[str, Any] | None) -> _Made | Refusal:
-        channel = self._sender.channel
+        made = self._render(self._job, self._job.sender, self._sender, variables)
+        if isinstance(made, Refusal) or not self._fallbacks:
+            return made
+        steps: list[tuple[Sender, Step]] = []
+        for leg, sender, as_fallback in self._fallbacks:
+            follows = self._render(as_fallback, leg.sender, sender, variables)
+            if isinstance(follows, Refusal):  # the message itself can leave, so it does
+                log.warning("fallback_impossible", sender=leg.sender, why=follows.code, title=follows.title)
+                continue
+            step = Step(
+                follows.lane,
+                leg.after_s * 1_000_000,
+                follows.content,
+                follows.units,
+                free_form=follows.free_form,
+                template=follows.template,
+            )
+            steps.append((sender, step))
+        return replace(made, steps=tuple(steps))
+
+    @cached_property
+    def _fallbacks(self) -> list[tuple[Fallback, Sender, _AsFallback]]:
+        found = []
+        for leg in self._job.fallback:
+            template = leg.whatsapp_template
+            own = template.model_dump(exclude_unset=True) if template is not None else self._job.whatsapp_template
+            as_fallback = _AsFallback(self._job.template, self._job.media_urls, own)
+            found.append((leg, self._config.senders[leg.sender], as_fallback))
+        return found
+
+    def _render(
+        self, job: JobTypeContent, name: str, sender: Sender, variables: Mapping[str, Any] | None
+    ) -> _Made | Refusal:
         try:
-            fields = render_content(self._job, self._request, channel=channel, variables=variables)
+            fields = render_content(job, self._request, channel=sender.channel, variables=variables)
         except (RenderError, TemplateError) as exc:
             return Refusal("content", short_title(str(exc)))  # neither quotes a variable
         content = Content(
@@ -307,11 +370,11 @@ class _Chunk:
             subject=fields.get("subject"),
             whatsapp=fields.get("whatsapp"),
         )
-        way = route(self._job.sender, self._sender, content, max_parts=self._job.max_parts)
+        way = route(name, sender, content, max_parts=self._job.max_parts)
         if isinstance(way, Refusal):
             return way
         free_form = is_free_form(content.whatsapp)
-        template = template_instead(self._job, self._request, variables) if free_form else None
+        template = template_instead(job, self._request, variables) if free_form else None
         return _Made(content.to_json().decode(), way.lane, way.units, free_form, template)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from producers.ledger.scripts import Arg, Call
@@ -92,6 +92,24 @@ def load(notification: str, cursor: str | None) -> Call[Loaded | None]:
     return Call("load", [notification, cursor or ""], decode)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One leg that may follow a message: ``after_us`` from the hand-over of the one before, or when that one failed."""
+
+    lane: str
+    after_us: int
+    content: str = field(repr=False)
+    units: int = 1
+    free_form: bool = False  # as of an Admission
+    template: str | None = field(default=None, repr=False)
+
+    def packed(self) -> str:
+        item: dict[str, object] = {"l": self.lane, "a": str(self.after_us), "c": self.content, "u": self.units}
+        if self.free_form:
+            item.update({"f": True} if self.template is None else {"f": True, "t": self.template})
+        return compact(item)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
     """One recipient after expansion: its lane and own content, or why it is rejected."""
@@ -105,6 +123,8 @@ class Admission:
     request: str | None = None  # of a free-form one of many: what is kept of it if it is rejected
     zones: str = ""  # where its job type has rules: the time zones of its people, "" for the default one
     units: int = 1  # what it draws of its lane, where the lane counts segments
+    steps: Sequence[Step] = ()  # what may follow it
+    shares_steps: bool = False  # they are those that the call gives for all
     reject: str = ""  # a code of [a-z0-9_]
     title: str = ""
 
@@ -123,6 +143,10 @@ class Admission:
             item["z"] = self.zones
         if self.units > 1:
             item["u"] = self.units
+        if self.steps:
+            item["fw"] = str(self.steps[0].after_us)
+            if not self.shares_steps:
+                item["fs"] = [step.packed() for step in self.steps]
         if self.reject:
             item["r"], item["e"] = self.reject, self.title
         return compact(item)
@@ -134,7 +158,9 @@ class Admitted(NamedTuple):
     next_cursor: str | None
 
 
-def admit(notification: str, cursor: str | None, shared: str, items: Sequence[Admission]) -> Call[Admitted]:
+def admit(
+    notification: str, cursor: str | None, shared: str, items: Sequence[Admission], shared_steps: Sequence[Step] = ()
+) -> Call[Admitted]:
     """Put a chunk into lanes and timers. A repeated or overtaken call changes nothing and has no successor."""
 
     def decode(r: list[Any]) -> Admitted:
@@ -142,7 +168,8 @@ def admit(notification: str, cursor: str | None, shared: str, items: Sequence[Ad
             return Admitted(0, 0, None)
         return Admitted(int(r[1]), int(r[2]), _text(r[3]) if r[0] == b"more" else None)
 
-    args = [notification, cursor or "", shared, *(item.packed() for item in items)]
+    steps = compact([step.packed() for step in shared_steps]) if shared_steps else ""
+    args = [notification, cursor or "", shared, steps, *(item.packed() for item in items)]
     # A lone message has its record already, so admitting it takes next to nothing; many would still fill a full server.
     return Call("admit", args, decode, when_full=cursor is None)
 

@@ -13,9 +13,7 @@ from worker.settings.quantities import Hours
 DAY_MIN = 1440
 
 # Checked at start, and not acted on yet by this version: a key of a job type and what is missing. The list shrinks.
-NOT_YET: Mapping[str, str] = {
-    "fallback": "no further leg is created",
-}
+NOT_YET: Mapping[str, str] = {}
 
 
 def cross_check(config: Config, declared: Mapping[str, Set[str]]) -> list[Problem]:
@@ -214,6 +212,11 @@ def _fallback(path: str, leg: Fallback, job_type: JobType, config: Config, sende
         remedy = choose(leg.sender, senders, otherwise=f"add [senders.{leg.sender}]")
         yield Problem(f"{path}.sender", "names no sender", remedy, show(leg.sender))
     sender, first = config.senders.get(leg.sender), config.senders.get(job_type.sender)
+    if sender is not None and first is not None and (sender.channel == "group_mms") != (first.channel == "group_mms"):
+        remedy = (
+            "a group_mms sender texts all recipients in one message, others each by itself: name one of the same kind"
+        )
+        yield Problem(f"{path}.sender", "cannot take over what its job type sends", remedy, show(leg.sender))
     if sender is None or sender.channel != "whatsapp":
         return
     is_text = first is not None and first.channel != "whatsapp"
@@ -272,7 +275,26 @@ def _transactional(config: Config) -> Iterator[Problem]:
                 yield Problem(path, f"needs the profile of sender {sender}", remedy, "true")
 
 
+def _unreachable_fallbacks(path: str, job_type: JobType, config: Config) -> Iterator[str]:
+    """Fallbacks that silence never leads to, or that cannot do better than what they follow."""
+    before, after_s = job_type.sender, 0
+    for index, leg in enumerate(job_type.fallback):
+        after_s += leg.after_s
+        if after_s >= job_type.valid_for_s:
+            yield (
+                f"{path}.fallback[{index}] comes {after_s}s after the hand-over, when valid_for "
+                f"({job_type.valid_for_s}s) is over: silence never leads to it, only a failure; shorten after, or write a longer valid_for"
+            )
+        if leg.sender == before:
+            yield f"{path}.fallback[{index}] is the sender that it follows: name another one"
+        sender, first = config.senders[leg.sender], config.senders[job_type.sender]
+        if first.channel == "whatsapp" and sender.channel != "whatsapp" and job_type.template is None:
+            yield f"{path}.fallback[{index}] has a text only if the request brings one: give the job type a template"
+        before = leg.sender
+
+
 def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator[str]:
+    yield from _unreachable_fallbacks(path, job_type, config)
     for key, effect in NOT_YET.items():
         if getattr(job_type, key) not in (None, ()):
             yield f"{path}.{key} is checked, but this version does not act on it yet: {effect}"

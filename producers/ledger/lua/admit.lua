@@ -1,14 +1,16 @@
 -- Put what expand rendered into lanes or timers, once: a repeated or overtaken call changes nothing.
 -- needs: base lanes opt_outs states rules whatsapp recall
--- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), then a JSON object for each
+-- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), fallback steps shared likewise
+--   (JSON list of packed steps, see lib/legs.lua; '' for none), then a JSON object for each
 --   recipient: {to, lane, c = content unless shared, w = "release us" or nil, z = time zones where its job type has rules,
---   r = reason for a rejection, e = its title, f = free-form WhatsApp, a = the template in its place, q = its request}
+--   r = reason for a rejection, e = its title, f = free-form WhatsApp, a = the template in its place, q = its request,
+--   fw = the time of the first step that may follow, fs = packed steps of its own}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
 --   shared content never changes once a message of the notification has it; what had been taken before a failover, and was
 --   forgotten, is not queued again.
 -- An item that breaks the script is rejected ("unreadable"), and its neighbours go on.
-local id, cursor, shared = ARGV[1], ARGV[2], ARGV[3]
+local id, cursor, shared, shared_steps = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local queued, ended = 0, 0
 local waiting, scopes_of = {}, {} -- lane -> messages to put, in order; lane -> scopes
 
@@ -45,6 +47,15 @@ local function place(mid, rec, item, fields)
     also('z', item.z)
   end
   if item.f then remember_window(mid, rec, item, fields) end
+  if item.fw then -- what may follow it
+    rec.fb, rec.fw = item.fs and '1' or 's1', item.fw
+    if item.fs then
+      call('DEL', P .. 'fb:' .. mid)
+      call('RPUSH', P .. 'fb:' .. mid, unpack(item.fs))
+    end
+    also('fb', rec.fb)
+    also('fw', rec.fw)
+  end
   if item.u then also('un', int(item.u)) end -- the units that it draws, where the sender counts segments
   local any
   if rec.gr then
@@ -87,7 +98,7 @@ if cursor == '' then
   local mid = id .. '-0'
   local rec = record(mid)
   if rec.s ~= 'N' then return { 'passed' } end
-  local item, fields = cjson.decode(ARGV[4]), {}
+  local item, fields = cjson.decode(ARGV[5]), {}
   settle_window(item, rec.to)
   if rec.xt then call('HDEL', mkey(mid), 'xt') end
   if item.c and not item.r then
@@ -105,24 +116,28 @@ local key = P .. 'n:' .. id
 local n = hash(key)
 if n.cur ~= cursor or n.cx then return { 'passed' } end
 local items, numbers = {}, {}
-for i = 4, #ARGV do -- before the first write: an item that cannot be read moves nothing
+for i = 5, #ARGV do -- before the first write: an item that cannot be read moves nothing
   items[i] = cjson.decode(ARGV[i])
-  numbers[i - 3] = items[i].to
+  numbers[i - 4] = items[i].to
 end
 prefetch_opt_outs(numbers)
 if shared ~= '' and not n.sh then -- the first one stays, also when a chunk meets another release: a resend needs its bytes
   call('SET', P .. 't:' .. id, shared)
   call('HSET', key, 'sh', '1')
 end
+if shared_steps ~= '' and not n.sf then
+  call('RPUSH', P .. 'tf:' .. id, unpack(cjson.decode(shared_steps)))
+  call('HSET', key, 'sf', '1')
+end
 local index = tonumber(n.ex)
 local following = string.format('%d', tonumber(cursor) + 1)
 call('LPOP', P .. 'r:' .. id)
-call('HSET', key, 'cur', following, 'ex', index + #ARGV - 3, 'la', int(NOW))
+call('HSET', key, 'cur', following, 'ex', index + #ARGV - 4, 'la', int(NOW))
 if n.xt then call('HDEL', key, 'xt') end
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local item = items[i]
   settle_window(item, item.to)
-  local mid = id .. '-' .. string.format('%d', index + i - 4)
+  local mid = id .. '-' .. string.format('%d', index + i - 5)
   local rec = { s = 'N', at = n.at, jt = n.jt, k = n.k, vu = n.vu, sa = n.sa, to = item.to, mn = '1', tl = 'N0' }
   local fields = { 'k', n.k, 'to', item.to, 'mn', '1' }
   if item.c then

@@ -10,6 +10,7 @@ local stopped = 0
 local function stop(mid)
   local rec = record(mid)
   if not rec.s then return end
+  if rec.fb then drop_steps(mid, rec) end
   for number = 2, num(rec.nl, 1) do stop(leg_id(mid, number)) end
   if WAITING[rec.s] then
     if not rec.mb then stopped = stopped + 1 end

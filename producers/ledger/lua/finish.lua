@@ -1,5 +1,5 @@
 -- Record how requests went. Facts (an id from the provider) count from anyone; verdicts only from the holder of the token.
--- needs: base lanes buckets feedback opt_outs states rules facts
+-- needs: base lanes buckets feedback opt_outs states rules facts recall legs
 -- ARGV: process, then a JSON object for each request:
 --   {m, k = token, o = outcome, pid, st, raw, to, from, parts, pd = they differ from what we counted,   accepted: a fact
 --    code, title, why, delay = us, count = does it use up a try,
@@ -49,7 +49,7 @@ local function hold_back(rec, r, why)
 end
 
 local function again(mid, rec, r, more, front)
-  if rec.cx then return finish_as(mid, rec, 'C', 'cancelled', more) end
+  if rec.cx then return finish_as(mid, rec, 'C', rec.cx == 'f' and 'fallback' or 'cancelled', more) end
   -- taken by two, around a failover: this verdict is clear, but not the other one's
   if rec.mb and config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil, more) end
   -- its validity may have ended while it was away, and then nobody would come to end it in a lane that gives nothing

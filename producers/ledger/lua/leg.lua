@@ -1,5 +1,5 @@
 -- Make the next leg of an entry: a new message with a key of its own, for what has ended, or been silent, without arriving.
--- needs: base lanes opt_outs states rules
+-- needs: base lanes opt_outs states rules recall legs
 -- ARGV: entry, number of the leg to make, "replay" | "fallback", valid for us,
 --   lane ('': that of the leg before), content ('': that of the leg before), units (with content).
 -- Returns {"made", id} | {"exists", id} | {"refused", why, state of the entry}; why is
@@ -30,35 +30,14 @@ local units = content == '' and last.un or ARGV[7]
 if content == '' then content = content_of(last_id, last) end
 if content == '' then return refuse('content_erased') end
 if lane == '' then lane = last.ln end
-local l = call('HMGET', P .. 'lane:' .. lane, 'ok', 'scp')
-if l[1] ~= '1' then return refuse('no_lane') end
-
-local letters, any = '', false
-for person in string.gmatch(last.to, '[^,]+') do
-  local out = must_not_text(id, person, words(l[2]), last.jt, 'leg')
-  letters = letters .. (out and 'O' or 'A')
-  any = any or not out
-end
+local letters, any = may_get(id, last, lane)
+if not letters then return refuse('no_lane') end
 if not any then return refuse('opted_out') end
 
-local rec = { s = 'N', at = int(NOW), jt = last.jt, k = last.k, vu = int(NOW + valid), to = last.to, ln = lane,
-  tl = 'N0.' .. word(why), lg = string.format('%d', number), ml = (first.mn or last.ml) and '1' or nil,
-  cb = first.cb }
-if last.gr then rec.gr, rec.gm = '1', letters end
-rec.z = last.z
-if ARGV[6] == '' then rec.wf = last.wf end
--- What falls back is one message to the person, in whatever number of legs; a replay is one more.
-if why == 'fallback' and last.fq then rec.fq = string.match(last.fq, '^%d+:') end
-if num(units, 1) > 1 then rec.un = int(units) end
-local fields = {}
-for field, value in pairs(rec) do fields[#fields + 1], fields[#fields + 2] = field, value end
-add_content(fields, id, content)
-
-call('HSET', mkey(id), unpack(fields))
-call('HSET', mkey(entry), 'nl', rec.lg)
-first.nl = rec.lg
-for older = 1, newest do call('PERSIST', mkey(leg_id(entry, older))) end
-call('ZREM', P .. 'dead', last_id)
+if last.fb then drop_steps(last_id, last) end
+local o = { why = why, vu = NOW + valid, lane = lane, content = content, units = units, letters = letters,
+  wf = ARGV[6] == '' and last.wf or nil }
+local _, rec = make_leg(entry, first, last, number, o)
 if rec.ml then count(nid_of(id), state, 'N', 1) else call('PERSIST', P .. 'x:' .. nid_of(id)) end
 
 -- The leg before gets no more tries: what waits ends, what is under way comes to its end by facts or silence alone.
@@ -69,11 +48,6 @@ elseif last.s == 'S' or last.s == 'U' then
 end
 drop_content(last_id, last, 0) -- the new leg has it
 
-watch_validity(id, NOW + valid)
-if not rests(id, rec, NOW) then
-  move(id, rec, 'Q', nil, nil)
-  put(rec, id)
-  arm(lane, tonumber(rec.k))
-end
+enter_leg(id, rec)
 settle_counts()
 return { 'made', id }

@@ -1,5 +1,5 @@
 -- Make uncertain what dead processes were sending: it may be out. Any worker may call it, each second.
--- needs: base lanes buckets states
+-- needs: base lanes buckets opt_outs states rules recall legs
 -- ARGV: the caller's process, at most how many messages.
 -- Returns {ids of processes that are gone for good, number of messages that they held}.
 -- Nobody reaped for 3 s (the server or everyone stalled): wait one liveness limit first, else the living are robbed.

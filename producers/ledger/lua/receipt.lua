@@ -1,5 +1,5 @@
 -- Apply the facts of one batch of receipts (or of polls: batch '') and forget the batch.
--- needs: base lanes buckets feedback opt_outs states facts
+-- needs: base lanes buckets feedback opt_outs states rules facts recall legs
 -- ARGV: batch id or '', then a JSON fact each: {ref, pid, st, raw, to, from, parts, er, rd, odd = stripped event,
 --   hold = {us, scope, reason, feedback 0|1}: what its error says must rest}
 -- Returns one word each: applied, known, odd, duplicate, lost (matches nothing: kept aside in `odd`).

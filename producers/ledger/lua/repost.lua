@@ -8,8 +8,14 @@
 local process = ARGV[1]
 local out = { num(call('GET', P .. 'gen'), 0) }
 
--- Of a notification of many, recipients that are not expanded yet.
+-- Of a notification of many, recipients that are not expanded yet; and legs that are not made again yet.
 local function is_to_come(mid)
+  local entry, leg = string.match(mid, '^(%x+%-%d+)%-(%d+)$')
+  if leg then -- a later leg: made again by what made it first, if its entry is here, or comes
+    local f = call('HMGET', mkey(entry), 's', 'nl')
+    if f[1] then return num(f[2], 1) < tonumber(leg) end
+    mid = entry
+  end
   local f = call('HMGET', P .. 'n:' .. nid_of(mid), 'ex', 'tot', 'cx')
   local index = tonumber(string.match(mid, '^%x+%-(%d+)$'))
   return f[1] and not f[3] and index and index >= tonumber(f[1]) and index < tonumber(f[2])

@@ -1,5 +1,5 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes buckets feedback opt_outs states rules whatsapp
+-- needs: base lanes buckets feedback opt_outs states rules whatsapp recall legs
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
@@ -142,6 +142,10 @@ end
 
 -- Why this message must not leave, or nil. It ends what must end.
 local function ended(mid, rec, l, builder)
+  if rec.lg and of_entry(mid, newest_leg(mid, rec), rec.s) == 'D' then -- the person has another leg of it
+    finish_as(mid, rec, 'C', 'other_leg')
+    return true
+  end
   if NOW >= num(rec.vu, 0) then
     finish_as(mid, rec, 'E', 'validity')
     return true

@@ -1,5 +1,5 @@
 -- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
--- needs: base lanes states rules facts
+-- needs: base lanes opt_outs states rules facts recall legs
 -- ARGV: limit.
 -- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", message, provider id ...,
 -- "call" (with two blanks) when apps are owed calls,
@@ -73,8 +73,8 @@ end
 
 local function decide(mid, rec)
   local later = still_listening(rec, grace_of(rec))
-  if later then return call('ZADD', timers, int(later), mid) end
-  if rec.cx then return move(mid, rec, 'X', 'cancelled', nil) end
+  if later then return call('ZADD', timers, int(math.min(later, num(rec.fd, later))), mid) end
+  if rec.cx then return move(mid, rec, 'X', rec.cx == 'f' and 'fallback' or 'cancelled', nil) end
   if config('give_up:' .. rec.jt) then return move(mid, rec, 'X', 'give_up', nil) end
   if NOW >= num(rec.vu, 0) then return move(mid, rec, 'X', 'validity', nil) end
   if NOW - num(rec.fa, NOW) > 82800000000 then return move(mid, rec, 'X', 'key_too_old', nil) end
@@ -82,9 +82,29 @@ local function decide(mid, rec)
   return queue(mid, rec, 'grace')
 end
 
+-- Nothing of it was delivered in time: the next leg is made, and the one before gets no more tries. True if so.
+local function falls_back(mid, rec)
+  if NOW < num(rec.fd, NOW + 1) then return false end
+  local leg, leg_rec = next_leg(mid, rec)
+  if not leg then return false end
+  if rec.mn or rec.ml then count(nid_of(mid), rec.s, 'N', 1) end
+  if WAITING[rec.s] then
+    finish_as(mid, rec, 'C', 'fallback')
+  elseif rec.s == 'S' or rec.s == 'U' then
+    rec.cx = 'f'
+    call('HSET', mkey(mid), 'cx', 'f')
+  end
+  enter_leg(leg, leg_rec)
+  return true
+end
+
 local function look(mid)
   local rec = record(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
+  if rec.fb and OPEN[rec.s] and falls_back(mid, rec) then
+    if not OPEN[rec.s] then return end
+    if rec.s == 'A' or rec.s == 'T' then return call('ZADD', timers, int(poll_at(rec)), mid) end
+  end
   if rec.s == 'W' then
     if rests(mid, rec, NOW) then return end
     return queue(mid, rec)

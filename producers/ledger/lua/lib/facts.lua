@@ -8,7 +8,11 @@
 local function poll_at(rec) -- the next look at a message that was handed over and is silent
   local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
   local step = setting('poll_after_us', 60000000) * 3 ^ num(rec.pn, 0)
-  return math.min(ends, NOW + math.min(step, 43200000000))
+  local at = math.min(ends, NOW + math.min(step, 43200000000))
+  if not rec.fd then return at end
+  -- Before anything falls back for want of a word, the provider is asked once.
+  local early = num(rec.pn, 0) == 0 and num(rec.fd) - 0.3 * num(rec.fw, 0) or at
+  return math.min(at, early, num(rec.fd))
 end
 
 -- The state of a group from its members' letters: the lowest while any is open, then failed, unconfirmed, delivered.
@@ -81,6 +85,7 @@ local function apply(mid, rec, fact)
     end
   end
   if fact.handed_over and (rec.s == 'S' or rec.s == 'U' or not rec.ho) then set('ho', int(NOW)) end
+  if rec.fb and rec.ho and (fact.handed_over or not rec.fd) then set('fd', int(num(rec.ho) + num(rec.fw, 0))) end
   set('fr', fact.from)
   set('pt', fact.parts and tostring(fact.parts))
   set('ps', fact.raw and string.sub(fact.raw, 1, 40))

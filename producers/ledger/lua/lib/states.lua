@@ -74,7 +74,7 @@ local function settle(nid, changes)
     for _, k in ipairs(HEADS) do call('PERSIST', P .. k .. nid) end
   end
   if open ~= 0 then return end
-  local c, dead, ends = call('HMGET', n, 'c.D', 'c.F', 'c.X', 'c.R', 'c.E', 'c.C', 'c.O', 'cb'), 0, {}
+  local c, dead, ends = call('HMGET', n, 'c.D', 'c.F', 'c.X', 'c.R', 'c.E', 'c.C', 'c.O', 'cb', 'sf'), 0, {}
   for i, letter in ipairs({ 'D', 'F', 'X', 'R', 'E', 'C', 'O' }) do
     if num(c[i], 0) > 0 then ends[#ends + 1] = letter .. int(num(c[i])) end
     if DEAD[letter] then dead = dead + num(c[i], 0) end
@@ -86,6 +86,7 @@ local function settle(nid, changes)
   call('HSET', n, 'fna', int(NOW))
   event('notification.finished', nid, { v = int(call('HINCRBY', n, 'fin', 1)) }, '', { 'c', table.concat(ends, ' ') })
   if c[8] then owe(c[8], 'n' .. nid) end
+  if c[9] then call('DEL', P .. 'tf:' .. nid) end
 end
 
 local function settle_counts()
@@ -139,11 +140,12 @@ local function expire_legs(mid, newest)
   end
 end
 
-local function at_end(mid, rec, to, newest)
+local function at_end(mid, rec, after, newest)
   local keep = setting('content_kept_s', 0)
-  if DEAD[to] then keep = math.max(keep, DEAD_KEPT_S) end -- a day, for a person to look
+  if DEAD[after] then keep = math.max(keep, DEAD_KEPT_S) end -- a day, for a person to look
   drop_content(mid, rec, keep)
   if rec.wf then call('DEL', P .. 'wt:' .. mid) end
+  if OPEN[after] then return end -- another leg is under way, and all of them leave together
   call('EXPIRE', mkey(mid), setting('retention_s', 604800))
   if newest then expire_legs(mid, newest) end
 end
@@ -193,7 +195,22 @@ local function with_step(rec, to, why)
   return table.concat(steps, '', 1, 8) .. table.concat(steps, '', #steps - 15)
 end
 
-local stop_other_legs
+-- What was to follow it does not any more.
+local function drop_steps(mid, rec)
+  if string.sub(rec.fb, 1, 1) ~= 's' then call('DEL', P .. 'fb:' .. entry_of(mid)) end
+  call('HDEL', mkey(mid), 'fb', 'fw', 'fd')
+  rec.fb, rec.fd = nil, nil
+end
+
+local stop_other_legs, next_leg, enter_leg -- the latter two are those of scripts that need legs
+
+-- The leg that follows a message which ends so, made; nil where none does. A verdict of no calls for one at once, as does an end
+-- that nobody will say more of; not what was called off, or ran out of time.
+local CALLED_OFF = { cancelled = 1, validity = 1, opted_out = 1, other_leg = 1, fallback = 1, replay = 1, quiet_hours = 1, ['40300'] = 1 }
+local function following(mid, rec, from, to, why)
+  if next_leg and (to == 'F' or to == 'X' or (to == 'R' and from ~= 'N')) and not CALLED_OFF[why or ''] then return next_leg(mid, rec) end
+  drop_steps(mid, rec)
+end
 
 -- Move message `mid`, whose record `rec` the caller has just read, to state `to`.
 -- `why` is a word of [a-z0-9_] for the timeline; `at` the instant to look at it next, nil for none;
@@ -206,6 +223,10 @@ local function move(mid, rec, to, why, at, more)
   local newest = (rec.nl or rec.lg) and newest_leg(mid, rec) -- nil: the entry is this message alone
   local before, after = from, to
   if newest then before, after = of_entry(mid, newest, from), of_entry(mid, newest, to) end
+  local leg, leg_rec
+  if rec.fb and not OPEN[to] then leg, leg_rec = following(mid, rec, from, to, why) end
+  if leg then newest, after = tonumber(leg_rec.lg), 'N' end
+  if rec.fd and to == 'Q' then at = at or tonumber(rec.fd) end
   rec.tl = with_step(rec, to, why)
   rec.s = to
   rec.v = int(num(rec.v, 1) + 1) -- as text: a number given to a command is printed with 17 digits, which costs more than the command
@@ -221,11 +242,12 @@ local function move(mid, rec, to, why, at, more)
   if RANK[to] then stat_ranks(rec, to, RANK[from] or 0, RANK[to]) end
   if not OPEN[to] then stat_end(rec, from, to, why, not OPEN[from]) end
   if not OPEN[to] then
-    if OPEN[from] then at_end(mid, rec, to, newest) end
+    if OPEN[from] then at_end(mid, rec, after, newest) end
   end
   tell(mid, rec, newest, before, after)
   if OPEN[before] and not OPEN[after] and not rec.mn and not rec.ml then finished_alone(mid, rec, newest, after) end
   if newest and to == 'D' then stop_other_legs(mid, newest) end
+  if leg then enter_leg(leg, leg_rec) end
 end
 
 -- One rule for every end before acceptance: what may be out, and gets no more tries, is unconfirmed.
@@ -239,6 +261,7 @@ function stop_other_legs(mid, newest)
   for number = 1, newest do
     local id = leg_id(entry_of(mid), number)
     local rec = id ~= mid and record(id) or {}
+    if rec.fb then drop_steps(id, rec) end
     if WAITING[rec.s or ''] then
       finish_as(id, rec, 'C', 'other_leg')
     elseif rec.s == 'S' or rec.s == 'U' then
@@ -255,7 +278,15 @@ end
 local function doubt(mid, rec, why, more)
   more = more or {}
   for _, v in ipairs({ 'mb', '1', 'ua', int(NOW) }) do more[#more + 1] = v end
-  move(mid, rec, 'U', why, NOW + grace_of(rec), more)
+  local at = NOW + grace_of(rec)
+  if rec.fb then -- it may have been handed over now
+    if not rec.fd then
+      rec.fd = int(NOW + num(rec.fw, 0))
+      more[#more + 1], more[#more + 2] = 'fd', rec.fd
+    end
+    at = math.min(at, tonumber(rec.fd))
+  end
+  move(mid, rec, 'U', why, at, more)
 end
 
 -- Remember an error as <phase><code>@<ms since submit, base 36>; the words of the latest one beside it. Old ones go.
