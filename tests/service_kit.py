@@ -79,6 +79,14 @@ template = "Your code is {{ code }}"
 valid_for = "5m"
 on_uncertain = "$on_uncertain"
 
+[job_types.login]
+sender = "alerts"
+priority = "urgent"
+template = "Your code is {{ code }}"
+valid_for = "5m"
+on_uncertain = "$on_uncertain"
+fallback = [{ sender = "whatsapp_main", after = "$after", whatsapp_template = { name = "code", language = "en_US" } }]
+
 [job_types.notice]
 sender = "alerts"
 on_uncertain = "$on_uncertain"
@@ -141,6 +149,7 @@ class Service:
         mode: str = "webhook",
         other_rate: str = "50/s",
         on_uncertain: str = "resend",
+        after: str = "2s",
     ) -> None:
         self.directory = directory
         self.telnyx = telnyx
@@ -156,6 +165,7 @@ class Service:
                 poll_after=poll_after,
                 mode=mode,
                 on_uncertain=on_uncertain,
+                after=after,
                 profile=PROFILE,
             )
         )

@@ -92,6 +92,41 @@ def test_the_app_that_asked_is_called_back_with_the_event_of_the_stream(service:
     assert all(e["metadata"] == {"order": 7} for e in app.heard)
 
 
+def legs_sent(service: Service, entry: str) -> list[tuple[str, Any]]:
+    """What the sandbox accepted of an entry: paths and content by leg."""
+    return [
+        (arrival["path"], arrival["text"])
+        for ref in (entry, f"{entry}-2", f"{entry}-3")
+        for arrival in service.sent(ref=ref)
+    ]
+
+
+def test_a_code_that_shows_no_receipt_goes_to_whatsapp_once(service: Service) -> None:
+    silent = magic_number(61)
+    ticket = service.notifier.enqueue("login", to=silent, variables={"code": "123456"})
+    entry = f"{ticket.id}-0"
+    wait_until(lambda: service.sent(ref=f"{entry}-2"), what="the code to go by WhatsApp")
+    (sms, whatsapp) = legs_sent(service, entry)
+    assert sms == ("/messages/short_code", "Your code is 123456")
+    assert whatsapp[0] == "/messages/whatsapp"
+    message = one(service, ticket.id)
+    steps = [(step["leg"], step["state"]) for step in message["timeline"]]
+    assert (1, "sending") in steps
+    assert (2, "sending") in steps
+    assert message["errors"] == []
+
+
+def test_a_code_that_fails_goes_to_whatsapp_and_its_app_hears_of_one_end(service: Service) -> None:
+    with running_app(service.environ["NOTIFY_SECRET"]) as app:
+        ticket = service.notifier.enqueue(
+            "login", to=magic_number(45), variables={"code": "123456"}, callback_url=app.url
+        )
+        assert service.wait_final(ticket.id) == [{"failed": 1}], "the sandbox lets both fail"
+        wait_until(lambda: app.of("notification.finished", ticket.id), what="the end to be told")
+        assert [(e["state"], e["leg"]) for e in app.of("message.final", f"{ticket.id}-0")] == [("failed", 2)]
+    assert len(legs_sent(service, f"{ticket.id}-0")) == 2
+
+
 def test_the_timeline_is_there_from_the_instant_enqueue_returned(service: Service) -> None:
     ticket = service.notifier.enqueue("notice", to="+13125551010", text="now")
     message = one(service, ticket.id)

@@ -354,11 +354,8 @@ def test_nothing_is_checked_and_not_acted_on() -> None:
 )
 def test_a_fallback_that_cannot_help_is_said(fallback: str, said: str | None) -> None:
     wa = '[senders.wa]\nchannel = "whatsapp"\nfrom = "+13125550003"\nrate = "1/s"\n'
-    lines = [
-        line
-        for line in warnings(parse_config(wa + with_job(f"priority = 'urgent'\nfallback = [{fallback}]")))
-        if "fallback" in line
-    ]
+    config = parse_config(wa + with_job(f"priority = 'urgent'\nfallback = [{fallback}]"))
+    lines = [line for line in warnings(config) if "fallback" in line]
     assert (said in lines[0]) if said else not lines
 
 

@@ -283,7 +283,8 @@ def _unreachable_fallbacks(path: str, job_type: JobType, config: Config) -> Iter
         if after_s >= job_type.valid_for_s:
             yield (
                 f"{path}.fallback[{index}] comes {after_s}s after the hand-over, when valid_for "
-                f"({job_type.valid_for_s}s) is over: silence never leads to it, only a failure; shorten after, or write a longer valid_for"
+                f"({job_type.valid_for_s}s) is over: silence never leads to it, only a failure; "
+                "shorten after, or write a longer valid_for"
             )
         if leg.sender == before:
             yield f"{path}.fallback[{index}] is the sender that it follows: name another one"
