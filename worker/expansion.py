@@ -98,6 +98,7 @@ class _AsFallback:
     template: str | None
     media_urls: Sequence[str]
     whatsapp_template: dict[str, Any] | None
+    smart_replacement: bool
 
 
 def expand_all(
@@ -353,7 +354,9 @@ class _Chunk:
         for leg in self._job.fallback:
             template = leg.whatsapp_template
             own = template.model_dump(exclude_unset=True) if template is not None else self._job.whatsapp_template
-            as_fallback = _AsFallback(self._job.template, self._job.media_urls, own)
+            as_fallback = _AsFallback(
+                self._job.template, self._job.media_urls, own, smart_replacement=self._job.smart_replacement
+            )
             found.append((leg, self._config.senders[leg.sender], as_fallback))
         return found
 
