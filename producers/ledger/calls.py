@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any, Literal, NamedTuple
 
 from producers.ledger.scripts import Arg, Call
@@ -98,10 +99,10 @@ class Step:
 
     lane: str
     after_us: int
-    content: str = field(repr=False)
+    content: str = attribute(repr=False)
     units: int = 1
     free_form: bool = False  # as of an Admission
-    template: str | None = field(default=None, repr=False)
+    template: str | None = attribute(default=None, repr=False)
 
     def packed(self) -> str:
         item: dict[str, object] = {"l": self.lane, "a": str(self.after_us), "c": self.content, "u": self.units}
