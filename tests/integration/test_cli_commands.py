@@ -155,6 +155,27 @@ def test_an_operators_opt_out_is_set_and_lifted_but_a_persons_own_stop_stays(not
     assert notify("opt-outs", "add", NUMBER, "--scope", "everywhere").returncode == 2
 
 
+def test_clock_makes_the_notification_of_a_tick_that_is_due(environ, ledger, wait_until, tmp_path):
+    from worker.schedules import KEY, digest_of
+
+    config = tmp_path / "notify.toml"
+    table = '[schedules.often]\ncron = "* * * * *"\njob_type = "ticket"\nto = "+13122340001"\ntext = "hello"\n'
+    config.write_text(EXAMPLE.read_text() + table)
+    it = load_config(config).schedules["often"]
+    now_s = ledger.redis.time()[0]
+    ledger.redis.hset(ledger.key(KEY), "often", f"{now_s - 600} {digest_of(it, 'America/New_York')}")
+    with (tmp_path / "log").open("w") as log:
+        clock = subprocess.Popen([*COMMAND, "clock"], env={**environ, "NOTIFY_CONFIG": str(config)}, stderr=log)
+    try:
+        wait_until(lambda: list(ledger.redis.scan_iter(match=ledger.key("m:*"))), timeout_s=60)
+        clock.terminate()
+        assert clock.wait(30) == 0, (tmp_path / "log").read_text()
+        assert "+1312" not in (tmp_path / "log").read_text()
+    finally:
+        clock.kill()
+        clock.wait()
+
+
 def test_clock_publishes_and_every_sigterm_ends_it_with_0(environ, ledger, wait_until, tmp_path):
     with (tmp_path / "log").open("w") as log:
         clock = subprocess.Popen([*COMMAND, "clock"], env=environ, stderr=log)

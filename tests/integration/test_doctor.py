@@ -358,6 +358,12 @@ def test_something_else_at_the_public_url_is_no_web(run: Run, site: dict[str, st
     assert run(HEALTHY, **{**site, "PUBLIC_URL": f"{web}/elsewhere"}).named("public url") == ["failed"]
 
 
+def test_a_callable_that_the_clock_could_not_import_is_named(run: Run, site: dict[str, str]) -> None:
+    table = '[schedules.daily]\ncron = "0 9 * * *"\njob_type = "otp"\nrecipients = "no_such_module_at_all:people"\n'
+    done = run(HEALTHY + table, "--offline", **site)
+    assert (done.code, done.named("schedule")) == (1, ["failed"])
+
+
 def test_a_mistyped_country_is_2(run: Run, site: dict[str, str]) -> None:
     assert run(HEALTHY, "--country", "USA", **site).code == 2
 

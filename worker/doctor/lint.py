@@ -1,4 +1,4 @@
-"""What ``notify.toml`` allows and nobody can have meant. Pure, but for the files of time zones."""
+"""What ``notify.toml`` allows and nobody can have meant. Pure, but for files of time zones and callables of schedules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from worker.doctor.report import Check
 from worker.pacing.presets import preset
-from worker.settings import Config, JobType, Sender, warnings
+from worker.schedules import load_recipients
+from worker.settings import Config, JobType, Sender, SettingsError, warnings
 from worker.settings.channels import is_us_number
 
 
@@ -20,6 +21,10 @@ def examine_configuration(config: Config) -> list[Check]:
         checks += _rate(name, sender, config)
     for name, job_type in config.job_types.items():
         checks += _fallbacks(name, job_type, config)
+    try:
+        load_recipients(config)
+    except SettingsError as error:
+        checks += [Check("schedule", "failed", f"{p.path} {p.what}, got {p.got}", p.remedy) for p in error.problems]
     return checks
 
 

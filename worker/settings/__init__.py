@@ -11,6 +11,7 @@ from worker.settings.model import (
     Frequency,
     JobType,
     Limits,
+    Schedule,
     Sender,
     WhatsAppTemplate,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Problem",
     "Rate",
     "Role",
+    "Schedule",
     "Sender",
     "Settings",
     "SettingsError",

@@ -6,7 +6,7 @@ Pure: a configuration goes in, problems or warnings come out.
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from worker.settings.channels import CHANNELS, is_toll_free, is_us_number
-from worker.settings.model import FLORIDA, Config, Fallback, JobType, Sender, WhatsAppTemplate
+from worker.settings.model import FLORIDA, Config, Fallback, JobType, Schedule, Sender, WhatsAppTemplate
 from worker.settings.problems import Problem, choose, show
 from worker.settings.quantities import Hours
 
@@ -31,6 +31,8 @@ def cross_check(config: Config, declared: Mapping[str, Set[str]]) -> list[Proble
             problems.append(Problem(f"campaigns.{name}.brand", "names no brand", remedy, show(campaign.brand)))
     for name, job_type in config.job_types.items():
         problems += _job_type(f"job_types.{name}", job_type, config, declared["senders"])
+    for name, schedule in config.schedules.items():
+        problems += _schedule(f"schedules.{name}", schedule, declared.get("job_types", set()))
     problems += _times(config)
     problems += _transactional(config)
     return problems
@@ -225,6 +227,16 @@ def _fallback(path: str, leg: Fallback, job_type: JobType, config: Config, sende
             'add whatsapp_template = { name = "code", language = "en_US" }, as free text reaches only who just wrote'
         )
         yield Problem(f"{path}.whatsapp_template", "is missing", remedy)
+
+
+def _schedule(path: str, schedule: Schedule, job_types: Set[str]) -> Iterator[Problem]:
+    if schedule.job_type and schedule.job_type not in job_types:
+        remedy = choose(schedule.job_type, job_types, otherwise=f"add [job_types.{schedule.job_type}]")
+        yield Problem(f"{path}.job_type", "names no job type", remedy, show(schedule.job_type))
+    if (schedule.to is None) == (schedule.recipients is None):
+        what = "is missing" if schedule.to is None else "stands beside recipients"
+        remedy = 'write either to = "+13125550100" (or a list), or recipients = "app.people:subscribers"'
+        yield Problem(f"{path}.to", what, remedy)
 
 
 def _times(config: Config) -> Iterator[Problem]:

@@ -296,6 +296,40 @@ class Defaults(Table):
     timezone: Zone = Field("America/New_York", examples=['"America/New_York"'])
 
 
+def _cron(value: str) -> str:
+    from cronsim import CronSim, CronSimError  # only a file with schedules pays for it
+
+    try:
+        CronSim(value, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    except CronSimError as exc:
+        raise wrong(
+            f"must be a cron expression of five fields ({exc})", 'write "0 9 * * MON" for Mondays at 9'
+        ) from None
+    return value
+
+
+def _callable(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value) is None:
+        raise wrong("must name a Python callable", 'write "app.people:subscribers", as package.module:function')
+    return value
+
+
+class Schedule(Table):
+    """A notification that the clock makes by itself, at each tick of ``cron`` in ``timezone``.
+
+    ``recipients`` is a Python callable, ``package.module:function``: it takes the tick and yields recipients.
+    """
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(examples=['"0 9 * * MON"'])
+    timezone: Zone | None = Field(None, examples=['"America/New_York"'])
+    job_type: str = Field(examples=['"weekly_digest"'])
+    to: Annotated[str | tuple[str, ...], BeforeValidator(_tuple)] | None = Field(None, examples=['"+13125550100"'])
+    recipients: Annotated[str, AfterValidator(_callable)] | None = Field(None, examples=['"app.people:subscribers"'])
+    text: str | None = Field(None, min_length=1, examples=['"Your weekly digest is here."'])
+    variables: Mapping[str, Any] = Field(default_factory=dict, examples=['{ name = "you" }'])
+    missed: Literal["run_once", "skip"] = Field("run_once", examples=['"run_once"'])
+
+
 class Config(Table):
     """All of ``notify.toml``, checked. Only ``reading`` makes one, so a Config in hand holds together."""
 
@@ -303,6 +337,7 @@ class Config(Table):
     job_types: Mapping[str, JobType]
     campaigns: Mapping[str, Campaign] = Field(default_factory=dict)
     brands: Mapping[str, Brand] = Field(default_factory=dict)
+    schedules: Mapping[str, Schedule] = Field(default_factory=dict)
     limits: Limits = Limits()
     timing: Timing = Timing()
     storage: Storage = Storage()

@@ -23,6 +23,7 @@ from worker.settings.model import (
     JobType,
     Limits,
     Receipts,
+    Schedule,
     Sender,
     Storage,
     Table,
@@ -43,6 +44,7 @@ PLACEHOLDERS: Mapping[type[Table], Mapping[str, Any]] = {
     Sender: {"rate": "1/s"},
     JobType: {"sender": ""},  # the cross-checks pass over it
     Campaign: {"class": "A"},
+    Schedule: {"job_type": "", "cron": "0 0 * * *"},
 }
 
 
@@ -99,6 +101,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
     brands = _named(Brand, "brands", raw, problems)
     senders = _named(Sender, "senders", raw, problems)
     job_types = _named(JobType, "job_types", raw, problems)
+    schedules = _named(Schedule, "schedules", raw, problems)
     for section, example in (("senders", "[senders.alerts]"), ("job_types", "[job_types.otp]")):
         if not raw.get(section):
             problems.append(Problem(section, "has no entry", f"add one, as {example} in notify.example.toml"))
@@ -115,6 +118,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
         job_types=job_types,
         campaigns=campaigns,
         brands=brands,
+        schedules=schedules,
         limits=limits,
         timing=timing,
         storage=storage,
@@ -125,7 +129,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
         defaults=defaults,
     )
     # Names are looked up among those that the file declares, also where their own table has a mistake.
-    declared = {key: set(_mapping(raw.get(key))) for key in ("senders", "campaigns", "brands")}
+    declared = {key: set(_mapping(raw.get(key))) for key in ("senders", "campaigns", "brands", "job_types")}
     named = {problem.path for problem in problems}
     problems += [problem for problem in cross_check(config, declared) if problem.path not in named]
     return (None if problems else config), problems, raw
