@@ -348,10 +348,17 @@ def test_no_interleaving_grants_an_own_bucket_closer_than_its_interval_or_a_shar
 def test_a_repeated_take_gets_the_same_message_and_leave(ledger: Ledger) -> None:
     queue(ledger)
     queue(ledger)
-    granted = ledger.run(calls.grant("p1", 1, lane_quota=1, quotas={}))
-    first = ledger.run(calls.take("p1", "same", [(granted.slots[0], "b1")])).answers
-    assert first == ledger.run(calls.take("p1", "same", [(granted.slots[0], "b1")])).answers
-    assert ledger.run(calls.take("p1", "another", [(granted.slots[0], "b1")])).answers == [Missed("gone")]
+    for attempt in range(200):  # on a real server a busy machine may use a slot too late
+        slots = ledger.run(calls.grant("p1", 1, lane_quota=1, quotas={})).slots
+        if not slots:
+            continue
+        pairs = [(slots[0], "b1")]
+        first = ledger.run(calls.take("p1", f"same{attempt}", pairs)).answers
+        if isinstance(first[0], Taken):
+            break
+    assert isinstance(first[0], Taken)
+    assert first == ledger.run(calls.take("p1", f"same{attempt}", pairs)).answers
+    assert ledger.run(calls.take("p1", "another", pairs)).answers == [Missed("gone")]
 
 
 def test_an_accepted_message_is_delivered_by_its_receipts_in_any_order(ledger: Ledger) -> None:
