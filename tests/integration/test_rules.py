@@ -121,6 +121,20 @@ def test_a_backlog_that_reaches_the_evening_stops_and_lets_others_pass(ledger: V
     assert view(ledger, backlog[0]).timeline[-1].reason == "quiet_hours"
 
 
+def test_a_long_backlog_that_stops_still_lets_others_pass(ledger: VirtualLedger) -> None:
+    at(ledger, utc(2026, 11, 25, 2, 59))
+    for _ in range(120):  # more than one slot passes over
+        queue(ledger)
+    other = queue(ledger, job_type="notice")
+    at(ledger, utc(2026, 11, 25, 3))
+    found: set[str] = set()
+    for _ in range(20):
+        found |= taken(ledger)
+        ledger.pass_us(200_000)
+    assert found == {other}
+    assert ledger.redis.zcard(ledger.key("q:alerts:1")) == 0
+
+
 def test_a_group_leaves_when_all_its_members_may_be_texted(ledger: VirtualLedger) -> None:
     at(ledger, utc(2026, 11, 25, 15))  # 9:00 in Chicago, 5:00 in Honolulu
     mid = queue(ledger, to=BOTH)
