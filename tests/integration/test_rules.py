@@ -219,6 +219,7 @@ def test_a_stricter_configuration_holds_for_what_already_waits(ledger: VirtualLe
     scheduled = queue(ledger, send_at_us=utc(2026, 11, 25, 16))
     publish(ledger, {**RULES, "promotion": {"w": [[17 * 60, 11 * 60]]}}, digest="three")
     at(ledger, utc(2026, 11, 25, 16))
+    assert state(ledger, scheduled) == "scheduled"  # its timer has looked again: it takes no slot to find that out
     assert taken(ledger) == set()
     assert {next_at(ledger, m) for m in (mid, scheduled)} == {utc(2026, 11, 25, 17)}
     publish(ledger, {}, digest="four")
