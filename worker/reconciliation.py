@@ -25,7 +25,7 @@ from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.retrying import may_pass
 from worker.patience import frames, patiently
-from worker.telnyx.errors import Class, Verdict, classify, describe
+from worker.telnyx.errors import Class, Verdict, classify, describe, says_stop
 from worker.telnyx.receipts import Fact, parse_event, to_ledger
 from worker.titles import short_title
 
@@ -165,11 +165,13 @@ def ledger_fact(fact: Fact, phase: Literal["w", "p"], *, now_s: float | None = N
     given = to_ledger(fact)
     error: tuple[str, str, str] | None = None
     rest: calls.Rest | None = None
+    stop = False
     if "er" in given:
         code = "".join(c for c in str(given["er"][1]) if c.isascii() and c.isalnum())[:CODE_MAX_CHARS]
         title = str(given["er"][2]) or describe(code, "receipt")
         error = (phase, code, short_title(title))
         rest = _rest(classify("receipt", code, title=title, now_s=now_s))
+        stop = says_stop(code, title)
     return calls.Fact(
         ref=given.get("ref"),
         provider_id=given.get("pid"),
@@ -181,6 +183,7 @@ def ledger_fact(fact: Fact, phase: Literal["w", "p"], *, now_s: float | None = N
         error=error,
         read=bool(given.get("rd")),
         rest=rest,
+        stop=stop,
         carrier=given.get("ca"),
         cost=given.get("co"),
         sent_ms=given.get("sm"),

@@ -385,6 +385,7 @@ class Fact:
     error: tuple[str, str, str] | None = None
     read: bool = False
     rest: Rest | None = None
+    stop: bool = False  # the error says that the person has sent STOP
     carrier: str | None = None
     cost: tuple[int, str] | None = None
     sent_ms: int | None = None
@@ -395,7 +396,7 @@ class Fact:
         item = {
             "ref": self.ref, "pid": self.provider_id, "st": self.state, "raw": self.raw, "to": [list(p) for p in self.to],
             "from": self.from_number, "parts": self.parts, "er": list(self.error) if self.error else None, "rd": self.read,
-            "hold": hold, "ca": self.carrier, "sm": self.sent_ms, "dm": self.done_ms,
+            "hold": hold, "stop": self.stop, "ca": self.carrier, "sm": self.sent_ms, "dm": self.done_ms,
         }  # fmt: skip
         if self.cost:
             item["co"], item["cu"] = self.cost

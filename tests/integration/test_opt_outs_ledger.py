@@ -160,6 +160,21 @@ def test_the_audit_is_bounded(ledger: Ledger) -> None:
     assert redis.xlen(ledger.key("audit")) < 250
 
 
+def test_a_receipt_that_says_stop_opts_out_and_a_start_since_is_newer(ledger: Ledger, clock: Any) -> None:
+    mid = queue(ledger)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted")
+    fact = calls.Fact(ref=mid, provider_id=f"pid-{mid}", state="F", error=("w", "40300", "STOP"), stop=True)
+    ledger.run(calls.receipt("", [fact]))
+    said = read_opt_out(ledger, TO, PROFILE).person
+    assert said is not None and (said.out, said.source, said.evidence) == (True, "receipt", mid[:36])
+    assert state(ledger, queue(ledger)) == "opted_out"
+    clock.shift(1)
+    say(ledger, "in")
+    ledger.run(calls.receipt("", [fact]))
+    assert not read_opt_out(ledger, TO, PROFILE).opted_out
+
+
 # --- the race: STOP at every instant
 
 

@@ -84,9 +84,19 @@ def test_a_code_cannot_break_the_records_list_of_errors() -> None:
     assert len(fact.error[1]) <= 24
 
 
-def test_a_carriers_40300_is_a_failure_and_no_opt_out() -> None:
-    fact = only_fact(event("delivery_failed", errors=[{"code": "40300", "title": "Blocked due to STOP message"}]))
-    assert fact.state == "F"
+@pytest.mark.parametrize(
+    ("code", "title", "stop"),
+    [
+        ("40300", "Blocked due to STOP message", True),
+        ("40300", "Blocked by carrier", False),
+        ("40002", "STOP message", False),
+    ],
+)
+def test_a_receipts_40300_is_a_failure_and_an_opt_out_where_its_title_says_stop(
+    code: str, title: str, stop: bool
+) -> None:
+    fact = only_fact(event("delivery_failed", errors=[{"code": code, "title": title}]))
+    assert (fact.state, fact.stop) == ("F", stop)
 
 
 def test_what_is_no_receipt_is_put_aside_and_the_rest_is_read() -> None:

@@ -101,6 +101,12 @@ def classify(
     return Verdict(rule.class_, code, title, hold_s, rule.alert, note, rule.scope, rule.resets)
 
 
+def says_stop(code: str, title: str) -> bool:
+    """Whether a receipt says that the person has sent STOP. Telnyx documents 40300 for its answers alone, and reuses codes in
+    receipts, so only the words count; a person too many who is not texted can send START."""
+    return code == "40300" and _STOP_TITLE.search(clean_title(title)) is not None
+
+
 def describe(code: str, phase: Literal["send", "receipt"] | Phase) -> str:
     """Plain words for a person: what happened and what to do. Never empty."""
     rule = TABLE.get((str(phase), code))
