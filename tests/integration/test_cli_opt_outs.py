@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from producers.ledger.ledger import Ledger
 from worker.commands.app import make_app
 from worker.compliance.opt_out_files import BadRow, GoodRow, NoColumnError, read_rows
 from worker.compliance.opt_outs import read_opt_out
+from worker.doctor import server
 from worker.terminal import Failure
 
 OTHER = "+13125550177"
@@ -124,6 +126,26 @@ def test_the_reading_of_the_list_is_shown_and_asked_for(notify: Any, ledger: Led
     redis: Any = ledger.redis
     assert redis.llen(f"{{{ledger.namespace}}}:d:chores") == 1
     assert notify("sync", "--lift")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("age_s", "more", "result", "words"),
+    [
+        (None, {}, "skipped", "never read"),
+        (60, {}, "ok", "all of it"),
+        (7_200, {"error": "http_401"}, "warning", "http_401"),
+        (60, {"held": 60}, "warning", "too many to lift"),
+    ],
+)
+def test_the_doctor_says_how_old_the_list_is(
+    ledger: Ledger, age_s: int | None, more: dict[str, Any], result: str, words: str
+) -> None:
+    redis: Any = ledger.redis
+    if age_s is not None:
+        at_us = int((time.time() - age_s) * 1_000_000)
+        redis.hset(ledger.key("os"), mapping={"new_us": at_us, "newer_us": at_us, "newer": 1, **more})
+    check = server._opt_out_list(redis, ledger.namespace)
+    assert check.result == result and words in check.found
 
 
 # --- files

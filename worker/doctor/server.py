@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from producers.ledger.connection import connect
+from worker.compliance.opt_out_list import SyncState
 from worker.doctor.report import Check
 from worker.pacing.volume import most_messages
 from worker.publication import publication
@@ -22,6 +23,7 @@ FLOORS = {"redis": (7, 0, 0), "valkey": (7, 2, 0)}
 SKEW_S = 2.0  # times come from Redis alone; but webhooks are judged by this machine's clock, and people compare
 SLOW_S = 0.010  # a message costs three round trips; beyond this a take comes late for its slot, which lasts 10 ms
 ROUND_TRIPS = 9
+LIST_NEWS_S, LIST_WHOLE_S = 3_600.0, 2 * 86_400.0  # many times as long as the readings are apart
 
 
 def examine_server(settings: Settings) -> tuple[list[Check], bool]:
@@ -35,6 +37,7 @@ def examine_server(settings: Settings) -> tuple[list[Check], bool]:
         answered = time.time()
         info: dict[str, Any] = redis.info("everything")
         options = _options(redis)
+        opt_outs = _opt_out_list(redis, settings.namespace)
         trip_s = statistics.median(_round_trip_s(redis) for _ in range(ROUND_TRIPS))
     except RedisError as error:
         where = server_of(settings.redis_url)
@@ -53,7 +56,7 @@ def examine_server(settings: Settings) -> tuple[list[Check], bool]:
         _skew(skew_s),
         _latency(trip_s),
     ]
-    return [*checks, _memory(info, settings)], False
+    return [*checks, _memory(info, settings), opt_outs], False
 
 
 def _options(redis: Any) -> dict[str, str]:
@@ -134,6 +137,25 @@ def _skew(skew_s: float) -> Check:
     return Check(
         "redis clock", "warning", found, "run time synchronisation on both: webhooks older than 300 s are refused"
     )
+
+
+def _opt_out_list(redis: Any, namespace: str) -> Check:
+    """How old our knowledge of Telnyx's opt-outs is: a STOP whose callback was lost is known from there alone."""
+    name = "opt-out list"
+    stored = redis.hgetall(f"{{{namespace}}}:os")
+    state = SyncState.of({k.decode(): v.decode() for k, v in stored.items()})
+    if not state.new_us:
+        return Check(name, "skipped", "never read: the first worker to run reads it")
+    new_s, whole_s = (time.time() - at_us / 1_000_000 for at_us in (state.new_us, state.newer_us))
+    found = f"news read {_span(max(1.0, new_s))} ago"
+    found += f", all of it {_span(max(1.0, whole_s))} ago" if state.newer else ", all of it never"
+    if state.held:
+        remedy = "check TELNYX_API_KEY; if they are lifted indeed: notify opt-outs sync --full --lift"
+        return Check(name, "warning", f"{found}; {state.held:,} are listed no more, too many to lift", remedy)
+    if new_s > LIST_NEWS_S or (state.newer and whole_s > LIST_WHOLE_S):
+        found += f"; {state.error}" if state.error else ""
+        return Check(name, "warning", found, "run a worker; its log says why the list cannot be read")
+    return Check(name, "ok", found)
 
 
 def _memory(info: Mapping[str, Any], settings: Settings) -> Check:
