@@ -120,3 +120,9 @@ cap_timezone = "America/Los_Angeles"
 """
     )
     assert most_a_day(capped) == 110 * DAY_S + 2_000  # a day may touch two of the cap's
+
+
+@pytest.mark.parametrize(("trip_s", "result"), [(0.0005, "ok"), (0.025, "warning")])
+def test_a_server_that_is_far_away_is_warned_of(trip_s: float, result: str) -> None:
+    check = server._latency(trip_s)
+    assert (check.result, check.remedy == "") == (result, result == "ok")
