@@ -12,7 +12,7 @@ from redis import Redis
 from virtual_time import DAY_US, VirtualLedger
 
 from producers.ledger import calls
-from producers.ledger.calls import Admission
+from producers.ledger.calls import Admission, Step
 
 FREE, TEMPLATE, REQUEST = '{"whatsapp":{"type":"text"}}', '{"whatsapp":{"type":"template"}}', '{"text":"hello"}'
 LONG = json.dumps({"whatsapp": {"type": "text", "text": {"body": "x" * 300}}})
@@ -139,3 +139,13 @@ def test_of_many_each_has_a_window_of_its_own(ledger: VirtualLedger) -> None:
     assert sent(ledger) == [TEMPLATE.encode(), FREE.encode()]
     assert state(ledger, f"{id}-2") == "rejected"
     assert ledger.redis.get(ledger.key(f"c:{id}-2")) == REQUEST.encode()
+
+
+def test_outside_the_window_and_without_a_template_the_fallback_follows(ledger: VirtualLedger) -> None:
+    id = submit(ledger, valid_for_us=3 * DAY_US, content=REQUEST.encode())
+    steps = [Step(lane="wa", after_us=1_000_000, content='{"text":"by text"}')]
+    ledger.run(calls.admit(id, None, "", [Admission(to="", lane="wa", content=FREE, free_form=True, steps=steps)]))
+    found = sent(ledger) or sent(ledger)
+    assert found == [b'{"text":"by text"}']
+    assert view(ledger, f"{id}-0").state == "sending"
+    assert "whatsapp_window" in [error["code"] for error in view(ledger, f"{id}-0").errors]

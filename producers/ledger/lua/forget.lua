@@ -35,7 +35,7 @@ local function forget(mid)
     return
   end
   drop_content(mid, rec, 0)
-  call('DEL', P .. 'c:' .. mid, P .. 'wt:' .. mid)
+  call('DEL', P .. 'c:' .. mid, P .. 'wt:' .. mid, P .. 'fb:' .. mid)
   call('HSET', mkey(mid), 'to', without_person(rec.to), 'ct', '0') -- '0': of many, it shares no content any more either
   call('HDEL', mkey(mid), 'et', 'z')
   call('ZREM', P .. 'dead', mid)

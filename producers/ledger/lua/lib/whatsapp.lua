@@ -21,6 +21,7 @@ local NOT_OPEN = 'nobody wrote within 24 hours: only a template may go'
 -- outside the window it turns into the template or into a rejection.
 local function settle_window(item, person)
   if not item.f or item.r or is_open(item.lane, person) then return end
+  if item.fw and not item.a then return end -- its take shuts it out, and there its fallback follows
   item.f = nil
   if item.a then
     item.c = item.a
