@@ -141,8 +141,9 @@ def site(telnyx: RunningSandbox, server: EmbeddedServer, web: str) -> dict[str, 
 
 def test_a_healthy_site_has_nothing_to_mend(run: Run, site: dict[str, str]) -> None:
     done = run(HEALTHY, "--country", "US", **site)
-    of_the_machine = {"redis latency", "redis clock"}  # a busy one is slow, and its clock seems to jump
-    assert [c for c in done.checks if c["result"] != "ok" and c["name"] not in of_the_machine] == []
+    # a busy machine is slow, and its clock seems to jump; and no worker has run here, which would read the list
+    apart = {"redis latency", "redis clock", "opt-out list"}
+    assert [c for c in done.checks if c["result"] != "ok" and c["name"] not in apart] == []
     assert done.code == 0
     names = {check["name"] for check in done.checks}
     assert {

@@ -145,7 +145,7 @@ def _opt_out_list(redis: Any, namespace: str) -> Check:
     stored = redis.hgetall(f"{{{namespace}}}:os")
     state = SyncState.of({k.decode(): v.decode() for k, v in stored.items()})
     if not state.new_us:
-        return Check(name, "skipped", "never read: the first worker to run reads it")
+        return Check(name, "skipped", "never read: the first worker to run reads it", "start `notify worker`")
     new_s, whole_s = (time.time() - at_us / 1_000_000 for at_us in (state.new_us, state.newer_us))
     found = f"news read {_span(max(1.0, new_s))} ago"
     found += f", all of it {_span(max(1.0, whole_s))} ago" if state.newer else ", all of it never"
