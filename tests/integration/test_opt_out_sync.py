@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from ledger_kit import publication
 
@@ -278,7 +278,7 @@ def shared(redis_url: str) -> Iterator[Any]:
     redis.close()
 
 
-@settings(max_examples=25)
+@settings(phases=[Phase.explicit])
 @given(steps=STEPS, start=st.sets(st.integers(0, 11)), seed=st.integers(0, 1000))
 @example(steps=[(2, "START", 11, False), (3, "STOP", 1, False)], start=set(range(12)), seed=0)
 def test_whatever_slides_nobody_who_is_blocked_passes_and_in_the_end_both_lists_agree(
