@@ -11,7 +11,7 @@ import pytest
 import structlog
 from ledger_kit import take_now
 
-from producers.ledger import calls
+from producers.ledger import callbacks, calls
 from producers.ledger.calls import Fact, Finish
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import read_message, read_notification
@@ -29,7 +29,10 @@ Notify = Callable[..., Any]
 
 @pytest.fixture
 def config(ledger: Ledger) -> Config:
-    config = load_config(EXAMPLE)
+    """The example, but for the fallback of its codes: what falls back is no dead letter."""
+    example = load_config(EXAMPLE)
+    otp = example.job_types["otp"].model_copy(update={"fallback": ()})
+    config = example.model_copy(update={"job_types": {**example.job_types, "otp": otp}})
     publish(ledger, config, 0)
     ledger.run(calls.beat("p1", "first"))
     return config
@@ -246,3 +249,19 @@ def test_what_was_put_aside_is_listed_without_bodies(notify: Notify, ledger: Led
         ("expand", "failed", 'expand ["n-1"]'),
     ]
     assert "SECRET" not in notify("dead", "--aside")
+
+
+def test_a_callback_that_was_given_up_is_listed_and_called_again(
+    notify: Notify, notifier: Notifier, ledger: Ledger, config: Config
+) -> None:
+    assert notify("dead", "--callbacks") == "no callback was given up\n"
+    id = notifier.enqueue("ticket", to=NUMBER, text="x", callback_url="https://app.example.com/events").id
+    notifier.cancel(id)
+    for claimed in ledger.run(callbacks.claim(10, {})):
+        ledger.run(callbacks.settle([callbacks.Settled(claimed, "refused", "private_address")]))
+    rows = notify("dead", "--callbacks", "--json")["dead_callbacks"]
+    assert {(row["about"], row["why"]) for row in rows} == {(f"{id}-0", "private_address"), (id, "private_address")}
+    assert notify("replay", "--callbacks", rows[0]["id"], "--json") == {"again": 1, "unknown": []}
+    assert notify("replay", "--callbacks", rows[0]["id"], "--json", code=1)["unknown"] == [rows[0]["id"]]
+    assert notify("replay", "--callbacks", "--all", "--json") == {"again": 1, "unknown": []}
+    assert len(ledger.run(callbacks.claim(10, {}))) == 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands.dead_callbacks import replay_callbacks, show_dead_callbacks
 from worker.commands.session import cli_settings, open_ledger, open_notifier
 from worker.terminal import AsJson, Exit, Failure, print_json, print_table
 
@@ -36,6 +37,9 @@ def dead(
     aside: Annotated[
         bool, typer.Option("--aside", help="Instead: receipts and pointers that could not be used.")
     ] = False,
+    callbacks: Annotated[
+        bool, typer.Option("--callbacks", help="Instead: callbacks to apps that were given up.")
+    ] = False,
     job_type: JobType = None,
     state: State = None,
     sender: Sender = None,
@@ -48,6 +52,9 @@ def dead(
     ledger = open_ledger(settings)
     if aside:
         _show_asides(ledger, limit, as_json=as_json)
+        return
+    if callbacks:
+        show_dead_callbacks(ledger, limit, as_json=as_json)
         return
     if id is not None:
         _show_one(id, ledger, settings, show_numbers=show_numbers, as_json=as_json)
@@ -83,6 +90,9 @@ def replay(
     job_type: JobType = None,
     state: State = None,
     sender: Sender = None,
+    callbacks: Annotated[
+        bool, typer.Option("--callbacks", help="Instead: call apps again, by the ids of `notify dead --callbacks`.")
+    ] = False,
     valid_for: Annotated[
         str | None, typer.Option("--valid-for", metavar="5m", help="How long each may wait; else as its job type says.")
     ] = None,
@@ -92,6 +102,9 @@ def replay(
     """Send dead letters again, each as a new message with a key of its own. 1 if any was refused."""
     if bool(ids) == all_of_them:
         raise Failure("name the messages, or give --all: `notify dead` lists them", Exit.USAGE)
+    if callbacks:
+        replay_callbacks(open_ledger(cli_settings()), ids or [], as_json=as_json)
+        return
     if ids and (job_type or state or sender):
         raise Failure("filters go with --all: name messages, or give --all and filters", Exit.USAGE)
     from worker.log import configure_logging
