@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import Phase, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ledger_kit import publication
 
@@ -278,10 +278,10 @@ def shared(redis_url: str) -> Iterator[Any]:
     redis.close()
 
 
-@settings(phases=[Phase.explicit])
+@settings(max_examples=15, derandomize=True)
 @given(steps=STEPS, start=st.sets(st.integers(0, 11)), seed=st.integers(0, 1000))
 @example(steps=[(2, "START", 11, False), (3, "STOP", 1, False)], start=set(range(12)), seed=0)
-def test_whatever_slides_nobody_who_is_blocked_passes_and_in_the_end_both_lists_agree(
+def test_whatever_slides_nobody_who_is_blocked_passes_and_in_the_end_all_that_was_listed_agrees(
     shared: Any, steps: list[tuple[int, str, int, bool]], start: set[int], seed: int
 ) -> None:
     """People say STOP and START between any two requests, and the webhook of some is lost."""
@@ -323,7 +323,13 @@ def test_whatever_slides_nobody_who_is_blocked_passes_and_in_the_end_both_lists_
         site.next_day()
         site.read()
     blocked = site.telnyx.blocked()
-    assert {person(i) for i in range(12) if site.out(person(i))} == blocked
+    ours = {person(i) for i in range(12) if site.out(person(i))}
+    assert ours >= blocked
+    for number in (
+        ours - blocked
+    ):  # STOP and a lost START between two readings: no list has shown it, so none may lift it
+        said = read_opt_out(ledger, number, SCOPE).person
+        assert said is not None and said.list == 0
     keys = list(shared.scan_iter(match=f"{{{ledger.namespace}}}:*", count=5000))
     shared.unlink(*keys)
 
