@@ -155,9 +155,9 @@ def test_the_audit_is_bounded(ledger: Ledger) -> None:
     redis: Any = ledger.redis
     redis.hset(ledger.key("cfg"), "audit", 10)
     say(ledger, "out")
-    for _ in range(300):
+    for _ in range(150):
         queue(ledger)
-    assert redis.xlen(ledger.key("audit")) < 250
+    assert redis.xlen(ledger.key("audit")) < 140
 
 
 def test_a_receipt_that_says_stop_opts_out_and_a_start_since_is_newer(ledger: Ledger, clock: Any) -> None:
