@@ -123,8 +123,8 @@ def reconcile_pointer(batch: str) -> PointerMessage:
     return pointer(RECEIPTS, "reconcile", batch)
 
 
-def poll_pointers(messages: Sequence[tuple[str, str]]) -> list[PointerMessage]:
-    """Polls of messages: pairs of message id and provider id, at most ``POLLS_A_JOB`` in one."""
+def poll_pointers(messages: Sequence[tuple[str, ...]]) -> list[PointerMessage]:
+    """Polls of messages: message id and provider id, and "group" of one; at most ``POLLS_A_JOB`` in a job."""
     pairs = [list(pair) for pair in messages]
     return [pointer(CHORES, "poll", pairs[i : i + POLLS_A_JOB]) for i in range(0, len(pairs), POLLS_A_JOB)]
 
@@ -158,7 +158,7 @@ class Pointers:
         """Have a kept batch of receipts applied."""
         self.push([reconcile_pointer(batch)])
 
-    def poll(self, messages: Sequence[tuple[str, str]]) -> None:
+    def poll(self, messages: Sequence[tuple[str, ...]]) -> None:
         """Ask Telnyx about messages: pairs of message id and provider id."""
         self.push(poll_pointers(messages))
 

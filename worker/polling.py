@@ -3,7 +3,9 @@
 Polls are what is left when receipts got lost, so they may be slow, and must never be in the way of sending. Invariants,
 each with a test named after it:
 
-- At most ``IN_FLIGHT`` questions are open at once, and at most ``PER_SECOND`` are begun in a second.
+- At most ``IN_FLIGHT`` questions are open at once, and at most ``PER_SECOND`` are begun in a second. Over all processes it
+  is the ledger that hands out no more: this limit spreads what comes to one of them.
+- What became of a group is asked of each member, and of the message where Telnyx knows no group of that id.
 - What waits is bounded: beyond it, the ledger's timer asks for the message again.
 - A question without a clear answer says nothing about its message, and never ends it; nor does an answer about another.
 """
@@ -40,6 +42,8 @@ class Retriever(Protocol):
 
     async def retrieve(self, provider_id: str) -> Facts | NotFound | Unavailable: ...
 
+    async def retrieve_group(self, provider_id: str) -> Facts | NotFound | Unavailable: ...
+
 
 class Poller:
     """The polls of one process.
@@ -65,23 +69,23 @@ class Poller:
         self._open: set[str] = set()
         self._next_at = 0.0
 
-    async def poll(self, messages: Sequence[tuple[str, str]]) -> None:
-        """Ask about each message (pairs of message id and provider id) that is not being asked about already."""
-        mine: list[tuple[str, str]] = []
-        for message, provider_id in messages:
+    async def poll(self, messages: Sequence[tuple[str, str] | tuple[str, str, bool]]) -> None:
+        """Ask about each message that is not being asked about already: its id, the provider's, and whether it is a group."""
+        mine: list[tuple[str, str, bool]] = []
+        for message, provider_id, *more in messages:
             if len(self._open) < WAITING_MOST and message not in self._open:
                 self._open.add(message)
-                mine.append((message, provider_id))
+                mine.append((message, provider_id, any(more)))
         if len(mine) < len(messages):
             log.info("polls_skipped", skipped=len(messages) - len(mine))
         try:
             async with asyncio.TaskGroup() as questions:
-                for message, provider_id in mine:
+                for message, provider_id, is_group in mine:
                     await self._turn()
                     await self._room.acquire()
-                    questions.create_task(self._ask(message, provider_id))
+                    questions.create_task(self._ask(message, provider_id, is_group))
         finally:
-            self._open.difference_update(message for message, _ in mine)
+            self._open.difference_update(message for message, *_ in mine)
 
     async def _turn(self) -> None:
         """Wait until the next question may begin."""
@@ -89,9 +93,16 @@ class Poller:
             await self._sleep(wait_s)
         self._next_at = max(self._next_at, self._clock()) + 1 / PER_SECOND
 
-    async def _ask(self, message: str, provider_id: str) -> None:
+    async def _retrieve(self, provider_id: str, *, is_group: bool) -> Facts | NotFound | Unavailable:
+        if is_group:
+            answer = await self._gateway().retrieve_group(provider_id)
+            if not isinstance(answer, NotFound):
+                return answer
+        return await self._gateway().retrieve(provider_id)
+
+    async def _ask(self, message: str, provider_id: str, is_group: bool) -> None:
         try:
-            answer = await self._gateway().retrieve(provider_id)
+            answer = await self._retrieve(provider_id, is_group=is_group)
             if isinstance(answer, Unavailable):
                 self._pause(answer)
             elif isinstance(answer, NotFound):

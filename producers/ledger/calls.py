@@ -430,7 +430,7 @@ class Pointer(NamedTuple):
     call: ("", ""), for what is owed is taken by who has room for it.
     """
 
-    kind: Literal["expand", "reconcile", "poll", "call"]
+    kind: Literal["expand", "reconcile", "poll", "poll_group", "call"]
     id: str
     more: str
 

@@ -13,7 +13,7 @@ from producers.ledger import calls
 from worker import reconciliation
 from worker.polling import IN_FLIGHT, PER_SECOND, WAITING_MOST, Poller
 from worker.reconciliation import ledger_fact, read_batch
-from worker.telnyx.facts import fact_from_message
+from worker.telnyx.facts import fact_from_group, fact_from_message
 from worker.telnyx.gateway import Facts
 from worker.telnyx.outcomes import NotFound, Unavailable
 from worker.telnyx.receipts import parse_event
@@ -195,6 +195,32 @@ def test_a_poll_becomes_a_fact_of_the_message_that_was_asked_about() -> None:
 
     fact = asyncio.run(scenario()).facts[0]
     assert (fact.ref, fact.provider_id, fact.state) == (REF, PID, "D")
+
+
+@pytest.mark.parametrize("knows_groups", [True, False])
+def test_a_group_is_asked_about_by_its_members_and_by_its_message_where_telnyx_knows_no_such_group(
+    knows_groups: bool,
+) -> None:
+    class Groups(Telnyx):
+        async def retrieve_group(self, provider_id: str) -> Any:
+            if not knows_groups:
+                return NotFound("10005")
+            rows = [
+                {"id": f"of-{number}", "to": [{"phone_number": number, "status": "delivered"}]}
+                for number in ("+13125550101", "+13125550102")
+            ]
+            return Facts(fact_from_group(rows, provider_id=provider_id, now_us=1))
+
+    async def scenario() -> Telnyx:
+        telnyx = Groups()
+        await telnyx.poller().poll([(REF, PID, True)])
+        return telnyx
+
+    telnyx = asyncio.run(scenario())
+    (fact,) = telnyx.facts
+    assert (fact.ref, fact.provider_id, fact.state) == (REF, PID, "D")
+    assert [number for number, _ in fact.to] == (["+13125550101", "+13125550102"] if knows_groups else ["+13125550100"])
+    assert len(telnyx.asked_at) == (0 if knows_groups else 1)
 
 
 @pytest.mark.parametrize("wrong", [{"id": "another"}, {"webhook_url": "https://a.test/webhooks/telnyx?ref=n-9"}])

@@ -25,7 +25,7 @@ def register(broker: dramatiq.Broker, context: Context) -> None:
 
     def poll(messages: list[list[str]]) -> None:
         with edge("poll"):
-            questions = poller.poll([(message, provider_id) for message, provider_id in messages])
+            questions = poller.poll([(row[0], row[1], "group" in row[2:]) for row in messages])
             try:
                 context.run_async(questions)
             except BaseException:  # the loop is gone: Python would complain of a coroutine that nobody awaited

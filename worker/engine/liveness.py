@@ -201,7 +201,8 @@ class _Outage:
 
 
 def _messages(found: list[Pointer]) -> list[PointerMessage]:
-    polls = [(row.id, row.more) for row in found if row.kind == "poll"]
+    polls: list[tuple[str, ...]] = [(row.id, row.more) for row in found if row.kind == "poll"]
+    polls += [(row.id, row.more, "group") for row in found if row.kind == "poll_group"]
     messages = [expand_pointer(row.id, row.more == "0") for row in found if row.kind == "expand"]
     messages += [reconcile_pointer(row.id) for row in found if row.kind == "reconcile"]
     if any(row.kind == "call" for row in found):

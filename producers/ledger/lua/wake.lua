@@ -1,7 +1,7 @@
 -- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
 -- needs: base lanes opt_outs states rules facts recall legs
 -- ARGV: limit.
--- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", message, provider id ...,
+-- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll" or "poll_group", message, provider id ...,
 -- "call" (with two blanks) when apps are owed calls,
 -- then "again" (with two blanks) when more is due.
 -- A timer that breaks the script is put off for a minute: else it would be met first by every later call, and stop all others.
@@ -121,10 +121,9 @@ local function look(mid)
     return decide(mid, rec)
   elseif rec.s == 'A' or rec.s == 'T' then
     if NOW >= num(rec.ho, 0) + setting('silent_after_us', 259200000000) then return move(mid, rec, 'X', 'silent', nil) end
-    rec.pn = tostring(num(rec.pn, 0) + 1)
-    call('HSET', mkey(mid), 'pn', rec.pn)
-    call('ZADD', timers, int(poll_at(rec)), mid)
-    return emit('poll', mid, rec.pid)
+    call('ZADD', P .. 'pq', 'NX', int(num(rec.ho, NOW)), mid)
+    call('ZADD', timers, int(math.min(num(rec.ho, NOW) + setting('silent_after_us', 259200000000), NOW + 3600000000)), mid)
+    return
   end
   return call('ZREM', timers, mid)
 end
@@ -184,6 +183,34 @@ local function ring_for(member)
   end
 end
 
+-- Have the provider asked about those that wait for it in pq, what was handed over first before the others: so many in a
+-- second over all processes, for polls are what is left when receipts got lost, and must never be in the way of sending.
+local POLL_EVERY, POLLS_AT_ONCE = 200000, 5
+local function ask_about(mid)
+  local rec = record(mid)
+  if (rec.s ~= 'A' and rec.s ~= 'T') or not rec.pid then return false end
+  rec.pn = tostring(num(rec.pn, 0) + 1)
+  call('HSET', mkey(mid), 'pn', rec.pn)
+  call('ZADD', timers, int(poll_at(rec)), mid)
+  emit(rec.gr and 'poll_group' or 'poll', mid, rec.pid)
+  return true
+end
+
+local function ask()
+  local waiting = call('ZCARD', P .. 'pq')
+  if waiting == 0 then return end
+  local next_at = math.max(num(call('GET', P .. 'pqt'), 0), NOW - POLL_EVERY * (POLLS_AT_ONCE - 1))
+  if next_at > NOW + POLL_EVERY * POLLS_AT_ONCE then next_at = NOW end -- the clock went back
+  for _ = 1, math.min(waiting, 100) do
+    if next_at > NOW then break end
+    local mid = call('ZPOPMIN', P .. 'pq')[1]
+    local ok, asked = safely('poll', mid, ask_about, mid)
+    if not ok then look_again(mid) end
+    if asked then next_at = next_at + POLL_EVERY end
+  end
+  call('SET', P .. 'pqt', int(next_at), 'EX', 60)
+end
+
 local due = call('ZRANGEBYSCORE', timers, '-inf', int(NOW), 'LIMIT', 0, budget)
 local more = #due >= budget
 for _, member in ipairs(due) do
@@ -194,6 +221,7 @@ for _, member in ipairs(due) do
   if not safely('timer', member, ring_for, member) then call('ZADD', timers, int(NOW + 60000000), member) end
 end
 for lane, class in pairs(armed) do safely('arm', lane, arm, lane, class) end
+safely('polls', '', ask)
 settle_counts()
 -- dead letters are listed for as long as they keep their content, and no more of them than a person could look through
 call('ZREMRANGEBYSCORE', P .. 'dead', '-inf', int(NOW - math.max(setting('content_kept_s', 0), DEAD_KEPT_S) * 1000000))
