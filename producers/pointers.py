@@ -129,6 +129,10 @@ def poll_pointers(messages: Sequence[tuple[str, ...]]) -> list[PointerMessage]:
     return [pointer(CHORES, "poll", pairs[i : i + POLLS_A_JOB]) for i in range(0, len(pairs), POLLS_A_JOB)]
 
 
+def inbound_pointer(entry: str) -> PointerMessage:
+    return pointer(CHORES, "inbound", entry)
+
+
 class Pointers:
     """Enqueue pointers, from threads. ``redis`` must not retry by itself (see ``producers.ledger.connection``).
 

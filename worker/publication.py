@@ -54,6 +54,8 @@ def publication(config: Config, *, release: int) -> Publication:
             "every_event": config.events.all,
         },
         "receipts": config.receipts.mode,
+        "inbound": {"replies_s": config.inbound.replies_s}
+        | ({"actor": config.inbound.actor} if config.inbound.actor else {}),
     }
     return {"release": release, "digest": digest(content), **content}
 

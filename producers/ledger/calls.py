@@ -430,7 +430,7 @@ class Pointer(NamedTuple):
     call: ("", ""), for what is owed is taken by who has room for it.
     """
 
-    kind: Literal["expand", "reconcile", "poll", "poll_group", "call"]
+    kind: Literal["expand", "reconcile", "poll", "poll_group", "inbound", "call"]
     id: str
     more: str
 
@@ -494,7 +494,7 @@ def opt(
     """Record an opt-out or opt-in of ``number`` in ``scopes`` ("global", "profile:<id>", "sender:<name>").
 
     ``source``: webhook (the provider's own reading of a message), keyword (ours), list, answer, receipt, api, cli,
-    import. ``inbound``: the inbound message as JSON without bodies, kept once by its
+    import. ``inbound``: the inbound message as JSON (``worker.web.inbound``), kept once by its
     event id (``evidence``). Returns how many scopes it changed.
     """
     args: list[Arg] = [number, direction, occurred_us, source, evidence, int(by_operator), inbound, *scopes]
@@ -561,6 +561,11 @@ def opt_sync(
     for field, value in (changes or {}).items():
         args += [field, value]
     return Call("opt_sync", args, decode)
+
+
+def click(event: str, provider_id: str, url: str) -> Call[str]:
+    """Count a click on a link of a message. counted, known (a copy) or lost (it matches no message)."""
+    return Call("click", [event, provider_id, url], _text)
 
 
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:

@@ -310,6 +310,8 @@ def test_an_inbound_stop_is_read_with_its_text() -> None:
         "at": AT_US,
         "type": "SMS",
         "media": 0,
+        "media_urls": [],
+        "message": "40385f64-5717-4562-b3fc-2c9600000000",
     }
     assert "STOP" not in repr(parsed)
 

@@ -31,7 +31,7 @@ SENDERS = {
 def _inbound(**fields: Any) -> Inbound:
     given: Any = {
         "from": "+13125550100", "to": ["+13125550001"], "cc": [], "text": "", "autoresponse_type": None,
-        "profile": None, "event": "e1", "at": NOW_US, "type": "SMS", "media": 0, **fields,
+        "profile": None, "event": "e1", "at": NOW_US, "type": "SMS", "media": 0, "media_urls": [], "message": "m1", **fields,
     }  # fmt: skip
     made: Inbound = given
     return made
@@ -88,7 +88,7 @@ def _args(**fields: Any) -> dict[str, Any]:
 def test_the_person_s_word_is_never_an_operator_s() -> None:
     args = _args(autoresponse_type="STOP")
     assert (args["number"], args["direction"], args["operator"]) == ("+13125550100", "out", 0)
-    assert (args["source"], args["at"], json.loads(args["inbound"])) == ("webhook", NOW_US, {"data": {}})
+    assert (args["source"], args["at"], json.loads(args["inbound"])["from"]) == ("webhook", NOW_US, "+13125550100")
 
 
 def test_a_time_that_lies_ahead_is_not_believed() -> None:

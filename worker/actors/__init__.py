@@ -18,7 +18,7 @@ __all__ = ["register"]
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
     """Declare all actors on ``broker`` but ``send``, which is declared by the engine's side."""
-    from worker.actors import call_back, expand, poll, reconcile, sync_opt_outs
+    from worker.actors import call_back, expand, inbound, poll, reconcile, sync_opt_outs
 
-    for module in (expand, reconcile, poll, call_back, sync_opt_outs):
+    for module in (expand, reconcile, poll, call_back, sync_opt_outs, inbound):
         module.register(broker, context)

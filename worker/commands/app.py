@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, forget, lanes, notifications, numbers, opt_outs, processes, stats
+from worker.commands import dead, inbound, forget, lanes, notifications, numbers, opt_outs, processes, stats
 
 
 def _version(asked: bool) -> None:
@@ -42,6 +42,7 @@ def make_app() -> typer.Typer:
     app.command("forget")(forget.forget)
     app.command("doctor")(processes.doctor)
     app.command("stats")(stats.stats)
+    app.command("inbound")(inbound.inbound)
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")
     app.add_typer(numbers.app, name="numbers")

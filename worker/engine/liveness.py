@@ -31,6 +31,7 @@ from producers.pointers import (
     PointerMessage,
     broker_namespace,
     expand_pointer,
+    inbound_pointer,
     pointer,
     poll_pointers,
     reconcile_pointer,
@@ -207,6 +208,7 @@ def _messages(found: list[Pointer]) -> list[PointerMessage]:
     messages += [reconcile_pointer(row.id) for row in found if row.kind == "reconcile"]
     if any(row.kind == "call" for row in found):
         messages.append(pointer(CHORES, "call_back"))
+    messages += [inbound_pointer(row.id) for row in found if row.kind == "inbound"]
     return messages + poll_pointers(polls)
 
 

@@ -268,6 +268,15 @@ class Events(Table):
     all: bool = Field(False, examples=["false"])  # every change of a state, not only ends
 
 
+class Inbound(Table):
+    """What becomes of messages from people, beside the events about them."""
+
+    actor: str | None = Field(None, min_length=1, max_length=200, examples=['"myapp.handle_reply"'])
+    queue: str = Field("default", pattern=r"^[a-zA-Z_][a-zA-Z0-9._-]*$", examples=['"default"'])
+    namespace: str = Field("dramatiq", min_length=1, max_length=100, examples=['"dramatiq"'])
+    replies_s: Annotated[int, BeforeValidator(duration_s("0s", "30d"))] = Field(259_200, alias="replies")
+
+
 class Callbacks(Table):
     """What apps may ask us to call."""
 
@@ -343,6 +352,7 @@ class Config(Table):
     storage: Storage = Storage()
     receipts: Receipts = Receipts()
     events: Events = Events()
+    inbound: Inbound = Inbound()
     callbacks: Callbacks = Callbacks()
     compliance: Compliance = Compliance()
     defaults: Defaults = Defaults()

@@ -20,6 +20,7 @@ from worker.settings.model import (
     Config,
     Defaults,
     Events,
+    Inbound,
     JobType,
     Limits,
     Receipts,
@@ -110,6 +111,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
     storage = _single(Storage, "storage", raw, problems)
     receipts = _single(Receipts, "receipts", raw, problems)
     events = _single(Events, "events", raw, problems)
+    inbound = _single(Inbound, "inbound", raw, problems)
     callbacks = _single(Callbacks, "callbacks", raw, problems)
     compliance = _single(Compliance, "compliance", raw, problems)
     defaults = _single(Defaults, "defaults", raw, problems)
@@ -124,6 +126,7 @@ def read_text(text: str, *, source: str) -> tuple[Config | None, list[Problem], 
         storage=storage,
         receipts=receipts,
         events=events,
+        inbound=inbound,
         callbacks=callbacks,
         compliance=compliance,
         defaults=defaults,

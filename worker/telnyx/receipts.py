@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
 
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message, fact_from_receipt, rank_of, to_ledger
-from worker.telnyx.shapes import as_dict, as_list, as_number, as_text, members, micros
+from worker.telnyx.shapes import as_dict, as_id, as_list, as_number, as_text, members, micros
 
 __all__ = [
     "EventKind",
@@ -36,13 +36,15 @@ Inbound = TypedDict(
         "from": str | None,  # who wrote: a number, or a WhatsApp user who hides it
         "to": list[str],  # our numbers
         "cc": list[str],  # the others of a group
-        "text": str,  # the body; empty for media alone. Never store it
+        "text": str,  # the body; empty for media alone. It belongs into the ledger and to the app, never into a log
         "autoresponse_type": str | None,  # STOP, START or HELP where Telnyx acted on a keyword
         "profile": str | None,
         "event": str | None,
         "at": int,  # microseconds since 1970, 0 if unknown
         "type": str,  # SMS, MMS, WHATSAPP
         "media": int,  # how many
+        "media_urls": list[str],  # where Telnyx keeps them, for 30 days
+        "message": str | None,  # Telnyx's id
     },
 )
 
@@ -152,6 +154,8 @@ def _inbound(data: dict[str, Any], payload: dict[str, Any]) -> Inbound:
         "at": micros(data.get("occurred_at")),
         "type": as_text(payload.get("type")) or ("WHATSAPP" if body else ""),
         "media": len(as_list(payload.get("media"))) or int(body.get("type") not in {None, "text"}),
+        "media_urls": [url for row in as_list(payload.get("media")) if (url := as_text(as_dict(row).get("url")))][:10],
+        "message": as_id(payload.get("id")),
     }
 
 

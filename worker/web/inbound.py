@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from producers.ledger import calls
+from producers.ledger.calls import compact
 from producers.ledger.scripts import Call
 from worker.settings.model import Sender
 from worker.telnyx.receipts import Inbound
@@ -19,6 +20,7 @@ from worker.telnyx.receipts import Inbound
 Keyword = Callable[[str], str | None]
 Direction = Literal["out", "in", ""]
 
+TEXT_MOST, NUMBERS_MOST = 20_000, 20
 AHEAD_MOST_US = 300_000_000  # as far ahead as a signature may be; a later time would outlast every later START
 _DIRECTIONS: Mapping[str, Direction] = {"STOP": "out", "START": "in"}
 _THEIRS = frozenset({"STOP", "START", "HELP", "INFO"})
@@ -63,9 +65,26 @@ def opt_call(
         scopes=[*scopes_of(inbound, senders), *windows_of(inbound, senders)],
         occurred_us=inbound["at"] if inbound["at"] <= now_us + AHEAD_MOST_US else 0,
         source=source,
-        evidence=_evidence(inbound["event"], stripped),
-        inbound=stripped.decode(),
+        evidence=evidence_of(inbound["event"], stripped),
+        inbound=compact(normalised(inbound, evidence_of(inbound["event"], stripped))),
     )
+
+
+def normalised(inbound: Inbound, event: str) -> dict[str, Any]:
+    """The message as it is kept, and as apps and actors get it. It has no second source, so its text is kept with it."""
+    return {
+        "event": event,
+        "message": inbound["message"],
+        "type": inbound["type"].upper(),
+        "from": encodable(inbound["from"] or ""),
+        "to": [encodable(number) for number in inbound["to"][:NUMBERS_MOST]],
+        "cc": [encodable(number) for number in inbound["cc"][:NUMBERS_MOST]],
+        "text": encodable(inbound["text"])[:TEXT_MOST],
+        "media_urls": [encodable(url)[:2_000] for url in inbound["media_urls"]],
+        "keyword": encodable(inbound["autoresponse_type"] or "") or None,
+        "profile": encodable(inbound["profile"] or "") or None,
+        "said_us": str(inbound["at"]),  # as text: no time passes through a JSON number
+    }
 
 
 def encodable(text: str) -> str:
@@ -73,7 +92,7 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _evidence(event: str | None, stripped: bytes) -> str:
+def evidence_of(event: str | None, stripped: bytes) -> str:
     if event and len(event) <= EVIDENCE_MOST and event.isascii() and event.isprintable() and ":" not in event:
         return event
     return hashlib.sha256(stripped).hexdigest()[:EVIDENCE_MOST]  # the same for every copy of the event

@@ -21,11 +21,12 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from producers.ledger import calls
 from worker.telnyx.receipts import Parsed, parse_event, strip
 from worker.telnyx.signatures import BadSignature
 from worker.web.bodies import WEBHOOK_MAX_BYTES, read_body
 from worker.web.hearing import Hearing
-from worker.web.inbound import Keyword, encodable, opt_call
+from worker.web.inbound import Keyword, encodable, evidence_of, opt_call
 from worker.web.problems import Problem, redis_away
 from worker.web.services import Services
 
@@ -89,8 +90,16 @@ class Webhooks:
             await self._hearing.keep(stripped)
         elif event.kind == "inbound" and event.inbound is not None:
             await self._keep_inbound(event, stripped, until_s)
+        elif event.kind == "link_click" and event.details.get("message_id"):
+            await self._count_click(event, stripped)
         else:
             await self._keep_aside(event, stripped)
+
+    async def _count_click(self, event: Parsed, stripped: bytes) -> None:
+        pid, url = (encodable(str(event.details.get(name) or "")) for name in ("message_id", "url"))
+        call = calls.click(evidence_of(None, stripped), pid[:100], url)  # a click has no id: its copies are alike
+        async with self._opting:
+            await self._services.async_ledger.run(call)
 
     async def _keep_inbound(self, event: Parsed, stripped: bytes, until_s: float) -> None:
         if event.inbound is None:

@@ -1,7 +1,7 @@
 -- Record that a person opted out or in; and, for an inbound message, keep it for the apps.
--- needs: base states opt_outs in_flight whatsapp
+-- needs: base states facts opt_outs in_flight whatsapp
 -- ARGV: number, "out" | "in" | "" (neither: only keep the inbound message), occurred us (0: now), source, evidence, operator 0|1,
---       inbound (JSON without bodies, '' if this is no inbound message), then the scopes;
+--       inbound (JSON as calls.Inbound has it, '' if this is no inbound message), then the scopes;
 --       "wa:<sender>" is none: it says that the person wrote to that WhatsApp sender, which opens its window.
 -- Returns the number of scopes that this changed. Idempotent: the newer occurrence wins, an event id is kept once.
 local number, at = ARGV[1], tonumber(ARGV[3])
@@ -16,8 +16,19 @@ for i = 8, #ARGV do
   end
 end
 if changed > 0 and ARGV[2] == 'out' then note_in_flight(number) end
-if ARGV[7] ~= '' and call('SET', P .. 'ie:' .. ARGV[5], '1', 'NX', 'EX', 259200) then
-  call('XADD', P .. 'in', 'MAXLEN', '~', 100000, '*', 'd', ARGV[7], 't', int(NOW))
-  event('inbound.received', ARGV[5], {}, ARGV[2])
+
+-- Keep it, say so to apps (to the one that is answered, by its callback too), and have it handed to an actor if there is one.
+local function keep_inbound(packed, id)
+  local said = cjson.decode(packed)
+  local mid = replied_to(number, said.to or {})
+  local kept_s = setting('retention_s', 604800)
+  local at_entry = call('XADD', P .. 'in', 'MAXLEN', '~', 100000, '*', 'i', id, 'd', packed, 'r', mid or '', 't', int(NOW))
+  call('XTRIM', P .. 'in', 'MINID', int(math.floor(NOW / 1000) - kept_s * 1000))
+  call('EXPIRE', P .. 'in', kept_s)
+  if config('inbound') then call('ZADD', P .. 'timers', int(NOW), 'i' .. at_entry) end
+  local app = mid and call('HGET', mkey(mid), 'cb') or nil
+  happened('inbound.received', id, { cb = app }, ARGV[2], { 'in', at_entry, 'r', mid or '' })
 end
+
+if ARGV[7] ~= '' and call('SET', P .. 'ie:' .. ARGV[5], '1', 'NX', 'EX', 259200) then keep_inbound(ARGV[7], ARGV[5]) end
 return changed

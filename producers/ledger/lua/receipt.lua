@@ -7,16 +7,6 @@
 -- then the call fails and keeps the batch, so that the caller can find the poisonous one and put its event aside.
 local out, poison = {}, nil
 
-local function find(fact)
-  if fact.ref and call('EXISTS', mkey(fact.ref)) == 1 then return fact.ref end
-  if not fact.pid then return nil end
-  local day = math.floor(NOW / 86400000000)
-  for back = 0, 10 do
-    local mid = call('HGET', index_key(day - back, fact.pid), fact.pid)
-    if mid then return mid end
-  end
-end
-
 -- A carrier's limit: rest what it counts by. Only once for each message, since every receipt of it says the same again.
 local function rest(rec, fact)
   local us, scope, why, feedback = unpack(fact.hold)
@@ -38,7 +28,7 @@ local function opt_out(mid, rec)
 end
 
 local function take_in(fact)
-  local mid = find(fact)
+  local mid = find_message(fact.ref, fact.pid)
   local word = 'lost'
   if mid then
     local rec = record(mid)

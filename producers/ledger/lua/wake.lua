@@ -1,7 +1,7 @@
 -- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
 -- needs: base lanes opt_outs states rules facts recall legs
 -- ARGV: limit.
--- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll" or "poll_group", message, provider id ...,
+-- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll" or "poll_group", message, provider id ... "inbound", entry of `in`, '' ...,
 -- "call" (with two blanks) when apps are owed calls,
 -- then "again" (with two blanks) when more is due.
 -- A timer that breaks the script is put off for a minute: else it would be met first by every later call, and stop all others.
@@ -169,6 +169,12 @@ local function batch(id)
   call('ZREM', P .. 'rx', id)
 end
 
+-- An inbound message that an actor of the user's is to get: until it is said to have it.
+local function inbound(id)
+  if #call('XRANGE', P .. 'in', id, id) == 0 then return call('ZREM', timers, 'i' .. id) end
+  point_again('i' .. id, tonumber(string.match(id, '^%d+')) * 1000, 'inbound', id)
+end
+
 local function ring_for(member)
   local kind, id = string.sub(member, 1, 1), string.sub(member, 2)
   if kind == 'v' then return bucket_of_validity(id) end
@@ -178,6 +184,8 @@ local function ring_for(member)
     expansion(id)
   elseif kind == 'r' then
     batch(id)
+  elseif kind == 'i' then
+    inbound(id)
   else
     look(member)
   end

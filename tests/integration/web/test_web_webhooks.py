@@ -249,12 +249,13 @@ def test_help_is_recorded_and_changes_nothing(web: Web, ledger: Ledger) -> None:
     assert _redis(ledger).xlen(ledger.key("in")) == 1
 
 
-def test_an_inbound_message_is_kept_once_and_without_its_text(web: Web, ledger: Ledger) -> None:
+def test_an_inbound_message_is_kept_once_with_its_text_since_it_has_no_second_source(web: Web, ledger: Ledger) -> None:
     event = inbound("my card is 4111")
     assert [web.webhook(event).status_code for _ in range(3)] == [200] * 3
     ((_, fields),) = _redis(ledger).xrange(ledger.key("in"))
-    assert b"4111" not in fields[b"d"]
-    assert json.loads(fields[b"d"])["data"]["payload"]["from"]["phone_number"] == PERSON
+    assert json.loads(fields[b"d"])["text"] == "my card is 4111"
+    assert json.loads(fields[b"d"])["from"] == PERSON
+    assert 0 < _redis(ledger).ttl(ledger.key("in")) <= 604_800
 
 
 @pytest.mark.parametrize(

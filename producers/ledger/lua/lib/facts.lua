@@ -52,6 +52,38 @@ local function index(pid, mid)
   call('EXPIRE', key, 950400)
 end
 
+-- The message that somebody speaks of by our id, or else by the provider's.
+local function find_message(ref, pid)
+  if ref and call('EXISTS', mkey(ref)) == 1 then return ref end
+  if not pid then return nil end
+  local day = math.floor(NOW / 86400000000)
+  for back = 0, 10 do
+    local mid = call('HGET', index_key(day - back, pid), pid)
+    if mid then return mid end
+  end
+end
+
+-- The last message that reached a person's carrier from one of our numbers, for as long as a reply to it may come: lo:<number
+-- less its last two digits>, field <those>:<our number>. Written by receipts, so the way of sending pays nothing for it.
+local function reply_key(person) return P .. 'lo:' .. string.sub(person, 1, -3) end
+local function reply_field(person, ours) return string.sub(person, -2) .. ':' .. ours end
+
+local function expect_replies(mid, rec)
+  local kept_s = setting('replies_s', 259200)
+  if kept_s <= 0 or not rec.fr then return end
+  for person in string.gmatch(rec.to, '[^,]+') do
+    call('HSET', reply_key(person), reply_field(person, rec.fr), mid)
+    call('EXPIRE', reply_key(person), kept_s)
+  end
+end
+
+local function replied_to(person, ours)
+  for _, number in ipairs(ours) do
+    local mid = call('HGET', reply_key(person), reply_field(person, number))
+    if mid then return mid end
+  end
+end
+
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
 -- fact moves), "duplicate" (a second provider id, seen first: the message left twice).
 local function apply(mid, rec, fact)
@@ -110,6 +142,7 @@ local function apply(mid, rec, fact)
   end
   if moves then
     if not rec.ho then set('ho', int(NOW)) end
+    if (RANK[rec.s] or 0) < 2 and (to == 'T' or to == 'D') then expect_replies(mid, rec) end
     move(mid, rec, to, fact.er and fact.er[2] or '', OPEN[to] and poll_at(rec) or nil, more)
     return word
   end
