@@ -153,7 +153,7 @@ def _inbound(data: dict[str, Any], payload: dict[str, Any]) -> Inbound:
         "event": as_text(data.get("id")),
         "at": micros(data.get("occurred_at")),
         "type": as_text(payload.get("type")) or ("WHATSAPP" if body else ""),
-        "media": len(as_list(payload.get("media"))) or int(body.get("type") not in {None, "text"}),
+        "media": len(as_list(payload.get("media"))) or int(as_text(body.get("type")) not in {None, "text"}),
         "media_urls": [url for row in as_list(payload.get("media")) if (url := as_text(as_dict(row).get("url")))][:10],
         "message": as_id(payload.get("id")),
     }
