@@ -802,7 +802,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for n in self.notifications:
             n.closed = n.closed or any(m.state == "E" and not m.expanded for m in n.messages)
         for p in pointers:
-            if p.kind == "poll":
+            if p.kind in ("poll", "poll_group"):
                 assert self.messages[p.id].state in "AT"
             elif p.kind == "expand":
                 assert any(not m.expanded for m in self.messages.values() if m.id.startswith(p.id))
