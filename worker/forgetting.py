@@ -52,6 +52,7 @@ def forget(ledger: Ledger, number: str, *, progress: Callable[[Forgotten], None]
         if named:
             done.others += int(redis.unlink(*(ledger.key(name) for name in named)))
         progress(done)
+    done.others += _forget_replies(redis, ledger.key(f"lo:{number[:-2]}"), number[-2:])
     for stream in STREAMS:
         _forget_entries(redis, ledger.key(stream), number.encode(), done)
     return done
@@ -65,6 +66,12 @@ def _pages(redis: Any, prefix: str) -> Iterator[list[bytes]]:
             yield keys
         if not cursor:
             return
+
+
+def _forget_replies(redis: Any, expected: str, digits: str) -> int:
+    """What a reply of theirs would be matched to: the fields of one hash that start with the number's last digits."""
+    fields = [field for field in redis.hkeys(expected) if field.startswith(f"{digits}:".encode())]
+    return int(redis.hdel(expected, *fields)) if fields else 0
 
 
 def _is_named_after(name: str, number: str) -> bool:

@@ -66,6 +66,10 @@ def test_the_counts_equal_the_states_whatever_facts_come_in_which_order(ledger: 
         len([s for s in v.timeline if s.state in ("failed", "unconfirmed", "delivered")]) - 1 for v in views
     )
     assert corrected > 5, "nothing was corrected, so this run proves little"
+    rank = {"accepted": 1, "sent": 2, "unconfirmed": 3, "failed": 4, "delivered": 5}
+    for seen in views:
+        steps = [rank[step.state] for step in seen.timeline if step.state in rank]
+        assert steps == sorted(set(steps)), f"a state went backward, or came twice: {seen.timeline}"
     found = ends(read_figures(ledger))
     assert by_state(read_figures(ledger)) == truth
     assert all(n > 0 for n in found.values()), "a correction was taken from another end than the message had"

@@ -14,6 +14,7 @@ from producers.ledger import calls
 from producers.ledger.calls import Fact
 from producers.ledger.figures import read_figures
 from producers.ledger.ledger import Ledger
+from worker.forgetting import forget
 from worker.inbound import hand_over, read_inbound
 from worker.settings.model import Inbound
 
@@ -150,3 +151,13 @@ def test_a_click_is_counted_once_at_its_message_and_told(published: Ledger) -> N
 def test_a_click_that_matches_nothing_is_kept_aside_and_counted(published: Ledger) -> None:
     assert published.run(calls.click("c1", "pid-of-another", "https://short.example/x")) == "lost"
     assert published.redis.hget(published.key("counts"), "clicks_lost") == b"1"
+
+
+def test_whoever_is_forgotten_leaves_no_word_and_no_expected_reply(published: Ledger) -> None:
+    sent(published)
+    sent(published, to=f"{TO[:-2]}77")
+    write(published, "my secret", "e1")
+    forget(published, TO)
+    assert read_inbound(published) == []
+    fields: Any = published.redis.hkeys(published.key(f"lo:{TO[:-2]}"))
+    assert fields == [f"77:{OURS}".encode()]

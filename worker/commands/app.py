@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, inbound, forget, lanes, notifications, numbers, opt_outs, processes, stats
+from worker.commands import dead, forget, inbound, lanes, notifications, numbers, opt_outs, processes, stats
 
 
 def _version(asked: bool) -> None:
