@@ -5,8 +5,7 @@ Invariants, each with a test named after it:
 - A batch leaves the ledger only after every fact of it was applied or put aside, in that order.
 - One poisonous event is put aside alone, and the rest of its batch goes on; also one that ends whoever reads it.
 - Running twice, or in any order, changes nothing more: facts have a rank.
-- A receipt never opts anybody out: an opt-out is what a person says, or what the API's answer says, and a carrier's 40300
-  is neither.
+- A receipt opts a person out only where its words say STOP: Telnyx reuses the code 40300 for carriers' refusals there.
 """
 
 from __future__ import annotations

@@ -362,13 +362,18 @@ def test_a_failure_keeps_its_code_and_plain_words(published: Ledger, config: Con
     assert view.errors[0]["title"]
 
 
-def test_a_carriers_40300_opts_nobody_out(published: Ledger, config: Config, notifier: Notifier) -> None:
+@pytest.mark.parametrize(
+    ("title", "is_out"), [("Blocked due to STOP message", True), ("Blocked as spam", False), (None, False)]
+)
+def test_a_receipts_40300_opts_out_only_whom_its_title_calls_so(
+    published: Ledger, config: Config, notifier: Notifier, title: str | None, is_out: bool
+) -> None:
     message = accepted(published, config, notifier)
-    errors = [{"code": "40300", "title": "Blocked due to STOP message"}]
+    errors = [{"code": "40300", "title": title}]
     published.run(calls.hear("b1", compact_json([receipt_event(message, "delivery_failed", errors=errors)])))
     reconcile("b1", ledger=published)
     assert state(published, message) == "failed"
-    assert list(published.redis.scan_iter(match=published.key("o:*"))) == []
+    assert bool(list(published.redis.scan_iter(match=published.key("o:*")))) is is_out
 
 
 class Refusing(Ledger):

@@ -1,9 +1,11 @@
 """The scripts against a model of the rules, with random commands in virtual time."""
 
+import pytest
 from ledger_kit import HOUR_US
 from ledger_model import LedgerMachine, search
 
 
+@pytest.mark.timeout(600)  # it burns CPU, and a busy machine gives it little
 def test_no_order_of_commands_breaks_the_rules_of_the_ledger() -> None:
     search(examples=12, steps=40, same_every_time=True)
 
