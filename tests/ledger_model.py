@@ -177,6 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.hearing_since_us = self.heard_us = 0
         self.reaped_us = self.reap_from_us = 0
         self.capped: Counter[int] = Counter()
+        self.too_many: list[Message] = []  # groups for which the day had no room
         self.numbers = itertools.count(1)
         self.heads: dict[str, dict[str, str]] = {}
         self.records: dict[str, dict[str, str]] = {}
@@ -599,6 +600,7 @@ class LedgerMachine(RuleBasedStateMachine):
             elif given == Missed("empty"):
                 rest = [m for m in self.in_lane(slot.lane) if m.klass < 2 and not self.refused(m, builder)]
                 assert not rest, "a slot served nobody although somebody may go"
+        self.there_was_no_room()
         self.taken += [(process, t) for t in taken]
         return taken
 
@@ -613,6 +615,20 @@ class LedgerMachine(RuleBasedStateMachine):
             end = self.refused(m, builder)
             if end and self.real_state(m) == end:
                 m.state = end
+            elif not end and m.group and self.real_state(m) == "W":
+                m.state, m.look_us = "W", int(self.redis.zscore(self.ledger.key("timers"), m.id))
+                assert self.now < m.look_us <= self.now + 600 * SECOND_US
+                self.too_many.append(m)
+
+    def there_was_no_room(self) -> None:
+        """A group waits for the cap of its day only where its people are more than what is left of it."""
+        for m in self.too_many:
+            day = next(i for i, at in enumerate(MIDNIGHTS) if self.now < at)
+            most = 6 if m.klass == 2 else 8
+            out = [n for n in m.to.split(",") if m.members.get(n) == "O" or self.blocked(m.lane, n)]
+            people = len(m.to.split(",")) - len(out)
+            assert m.lane == "c" and self.capped[day] + people > most, "a group waits though there is room"
+        self.too_many = []
 
     def check_taken(self, process: str, slot: Slot, given: Taken, builder: str) -> None:
         m = self.messages[given.message]
