@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
@@ -273,14 +274,31 @@ def test_wake_points_at_what_is_owed_now_and_then(ledger: Ledger, clock: Any) ->
 
 
 def letter_of(ledger: Ledger, item: str) -> dict[str, Any] | None:
-    import json
-
     letter = write_letter(item, ledger=ledger, config=CONFIG)
     if letter is None:
         return None
     body: dict[str, Any] = json.loads(letter.body)
     assert letter.id == body["id"]
     return {**body, "url": letter.url}
+
+
+@pytest.mark.parametrize("messages", [1, 2])
+def test_clicks_and_replies_are_told_beside_the_end_of_their_message(ledger: Ledger, messages: int) -> None:
+    id = submit(ledger, messages=messages, **HERE)
+    admit(ledger, id)
+    taken = take_now(ledger)[0]
+    mid, to = taken.message, taken.to[0]
+    finish(ledger, taken, "accepted")
+    told = {"occurred_us": 0, "source": "webhook"}
+    written = json.dumps({"from": to, "to": ["+13125550001"], "text": "yes"})
+    ours = Fact(ref=mid, provider_id=f"pid-{mid}", state="D", from_number="+13125550001")
+    ledger.run(calls.receipt("", [ours]))
+    assert ledger.run(calls.click("c1", f"pid-{mid}", "https://s.example/x")) == "counted"
+    ledger.run(calls.opt(to, "", scopes=[], evidence="e1", inbound=written, **told))  # type: ignore[arg-type]
+    letters = [letter_of(ledger, item) for item in items(claim(ledger))]
+    ended = {letter["type"]: letter["message"] for letter in letters if letter}
+    assert ended["message.final"] == ended["link.clicked"] == mid
+    assert "inbound.received" in ended
 
 
 def test_the_id_and_the_version_are_those_of_the_stream(ledger: Ledger) -> None:

@@ -143,7 +143,7 @@ def test_a_click_is_counted_once_at_its_message_and_told(published: Ledger) -> N
         "known",
         "counted",
     ]
-    assert published.redis.hget(published.key(f"m:{mid}"), "ck") == b"2"
+    assert published.redis.hget(published.key(f"m:{mid}"), "kc") == b"2"
     assert [(row["m"], row["u"]) for row in events(published, "link.clicked")] == [(mid, url)] * 2
     assert sum(read_figures(published).of("k").values()) == 2
 

@@ -66,7 +66,9 @@ def write_letter(item: str, *, ledger: Ledger, config: Config) -> Letter | None:
     event = _event(ledger, subject) if kind == "e" else None
     if kind == "e" and event is None:
         return None  # the stream is bounded, and this one has left it
-    head = _head(ledger, config, (event.notification or event.message)[:32] if event else subject[:32])
+    answered = (event.details or {}).get("r") if event else None  # of what a person wrote: the message it replies to
+    about = answered or event.notification or event.message if event else subject
+    head = _head(ledger, config, about[:32])
     if head is None:
         return None
     if event is not None:

@@ -10,7 +10,7 @@ if not rec.s then
   call('HINCRBY', P .. 'counts', 'clicks_lost', 1)
   return 'lost'
 end
-call('HINCRBY', mkey(mid), 'ck', 1)
+call('HINCRBY', mkey(mid), 'kc', 1)
 stat('k', rec, 1)
 happened('link.clicked', mid, rec, rec.s, { 'u', string.sub(ARGV[3], 1, 500) })
 settle_counts()

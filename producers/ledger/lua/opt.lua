@@ -26,7 +26,7 @@ local function keep_inbound(packed, id)
   call('XTRIM', P .. 'in', 'MINID', int(math.floor(NOW / 1000) - kept_s * 1000))
   call('EXPIRE', P .. 'in', kept_s)
   if config('inbound') then call('ZADD', P .. 'timers', int(NOW), 'i' .. at_entry) end
-  local app = mid and call('HGET', mkey(mid), 'cb') or nil
+  local app = mid and record(mid).cb or nil
   happened('inbound.received', id, { cb = app }, ARGV[2], { 'in', at_entry, 'r', mid or '' })
 end
 
