@@ -2,7 +2,9 @@
 
 import pytest
 from ledger_kit import HOUR_US
-from ledger_model import LedgerMachine, search
+from ledger_model.ending import LedgerWorld
+from ledger_model.machine import search
+from virtual_time import VirtualLedger
 
 
 @pytest.mark.timeout(600)  # it burns CPU, and a busy machine gives it little
@@ -11,20 +13,21 @@ def test_no_order_of_commands_breaks_the_rules_of_the_ledger() -> None:
 
 
 def test_the_search_reaches_what_it_is_for() -> None:
-    """Else a search that finds nothing says nothing: a fixed day goes through the machine's own steps and checks."""
-    machine = LedgerMachine()
+    """Else a search that finds nothing says nothing: a fixed day goes through the model's own steps and checks."""
+    ledger = VirtualLedger()
     try:
-        machine.begin()
+        world = LedgerWorld(ledger)
+        world.begin()
         for klass in range(3):
-            machine.queue(to="+13125550300", klass=klass, job_type="notice", where="a", count=2, valid_us=24 * HOUR_US)
-        machine.send("p1", 0, 4)
-        machine.everything_holds()
-        states = [m.state for m in machine.messages.values()]
+            world.queue(to="+13125550300", klass=klass, job_type="notice", where="a", count=2, valid_us=24 * HOUR_US)
+        world.send("p1", 0, 4)
+        world.everything_holds()
+        states = [m.state for m in world.messages.values()]
         assert states.count("S") >= 1
-        machine.live_on(20)
-        machine.send("p2", 5, 6)
-        machine.everything_holds()
-        machine.settle()
-        assert {m.state for m in machine.messages.values()} <= set("DX")
+        world.live_on(20)
+        world.send("p2", 5, 6)
+        world.everything_holds()
+        world.settle()
+        assert {m.state for m in world.messages.values()} <= set("DX")
     finally:
-        machine.traveller.stop()
+        ledger.close()
