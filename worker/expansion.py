@@ -10,11 +10,14 @@ with a test named after it:
 - A chunk that nobody can expand, also because it ends whoever tries, is given up after some tries: its recipients end
   rejected, and the notification goes on.
 - A job type that a newer release published is left to its workers, never rejected by an older one.
+- Of a job type with routes the sender is chosen here, and bound by ``admit``: a chunk that is expanded anew may choose
+  otherwise, and what was admitted keeps its sender.
 - No text, and no number in full, reaches the log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,12 +38,13 @@ from producers.ledger.scripts import Call
 from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
 from producers.retrying import may_pass
+from worker.choosing import Chosen, Facts, choose, read_facts
 from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import JobTypeContent, render_content
 from worker.content.templates import RenderError, TemplateError
 from worker.content.windows import is_free_form, template_instead
 from worker.patience import edge, frames, patiently
-from worker.routing import Refusal, refused_destination, route
+from worker.routing import Refusal, Route, refused_destination, route
 from worker.settings import Config, Fallback, Sender
 from worker.telnyx.builder import Content
 from worker.titles import short_title
@@ -74,16 +78,22 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    content: str = field(repr=False)
-    lane: str
-    units: int
+    """A content, ``packed`` as it is kept, and the ways out that were looked at, by sender."""
+
+    content: Content = field(repr=False)
+    packed: str = field(repr=False)
+    ways: dict[str, Route | Refusal] = field(default_factory=dict)
     free_form: bool = False
     template: str | None = field(default=None, repr=False)
     steps: tuple[tuple[Sender, Step], ...] = ()
 
-    def steps_for(self, to: str) -> list[Step]:
-        """Those that can reach ``to``."""
-        return [step for sender, step in self.steps if _reaches(sender, to)]
+    def steps_for(self, to: str, chosen: str | None) -> list[Step]:
+        """Those that can reach ``to``, but for the sender that was chosen: what failed there will hardly arrive there."""
+        return [
+            step
+            for sender, step in self.steps
+            if _reaches(sender, to) and (chosen is None or step.lane.removesuffix(".mms") != chosen)
+        ]
 
 
 def _reaches(sender: Sender, to: str) -> bool:
@@ -139,10 +149,11 @@ def expand_all(
                 continue
             ready.append((i, loaded))
     tries = _count_tries([(notifications[i], loaded) for i, loaded in ready if loaded.late], ledger)
+    facts = facts_for([loaded for _, loaded in ready], config, ledger)
     for i, loaded in ready:
         with edge("expand", notification=notifications[i]):
             given_up = tries.get(notifications[i], 0) > LATE_TRIES
-            planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config)))
+            planned.append((i, loaded, give_up(loaded) if given_up else plan(loaded, config, facts)))
     zones = {zone: table for _, _, made in planned for zone, table in made.zones.items()}
     admits: list[Call[Any]] = [calls.zones(zones)] if zones else []  # before those that name them, in the same trip
     admits += [
@@ -204,8 +215,22 @@ def _point_at_next(id: str, loaded: Loaded, cursor: str, point: Callable[[str, b
         log.warning("pointer_lost", notification=id, error=type(exc).__name__)
 
 
-def plan(loaded: Loaded, config: Config) -> Plan:
+def facts_for(chunks: Sequence[Loaded], config: Config, ledger: Ledger) -> Facts | None:
+    """What choosing senders needs to know; None, and nothing is asked, where no job type has a choice."""
+    wanted = []
+    for loaded in chunks:
+        job = config.job_types.get(_text(loaded.record, "jt"))
+        if job is not None and job.routes:
+            with contextlib.suppress(ValueError):  # a chunk that nobody can read is ended where it is planned
+                wanted.append((job, [to for to, _ in _rows(loaded)]))
+    return patiently(lambda: read_facts(ledger, config, wanted)) if wanted else None
+
+
+def plan(loaded: Loaded, config: Config, facts: Facts | None = None) -> Plan:
     """Render and route what was loaded. Pure, but for its log lines.
+
+    Args:
+        facts: Of ``facts_for``; without them every sender counts as able, and nothing is remembered of anybody.
 
     Raises:
         ValueError: The chunk is not what ``submit`` writes; no recipient can be told from it.
@@ -222,7 +247,8 @@ def plan(loaded: Loaded, config: Config) -> Plan:
         kept = [_request_of(request, variables) if may_share else None for _, variables in rows]
         return Plan("", [_rejected(to, refusal, own) for (to, _), own in zip(rows, kept, strict=True)])
     zones = ZoneFields(_submitted(loaded)) if job.has_rules else None
-    chunk = _Chunk(name, config, request, zones, may_share=may_share)
+    facts = facts or Facts(int(loaded.record["at"]))
+    chunk = _Chunk(name, config, request, zones, facts, at_us=int(loaded.record.get("sa", b"0")), may_share=may_share)
     items = [chunk.admission(to, variables) for to, variables in rows]
     shared = chunk.shared if any(not item.reject and item.content is None for item in items) else ""
     steps = chunk.shared_steps if any(item.shares_steps and item.steps for item in items) else ()
@@ -277,9 +303,18 @@ class _Chunk:
     chunk is a lone message (``may_share`` False), which keeps its content in its record."""
 
     def __init__(
-        self, name: str, config: Config, request: Mapping[str, Any], zones: ZoneFields | None, *, may_share: bool
+        self,
+        name: str,
+        config: Config,
+        request: Mapping[str, Any],
+        zones: ZoneFields | None,
+        facts: Facts,
+        *,
+        at_us: int,
+        may_share: bool,
     ) -> None:
         self._config = config
+        self._facts, self._at_us = facts, at_us
         self._zones = zones
         self._job = config.job_types[name]
         self._sender = config.senders[self._job.sender]
@@ -288,32 +323,55 @@ class _Chunk:
 
     @property
     def shared(self) -> str:
-        return self._for_all.content if isinstance(self._for_all, _Made) else ""
+        return self._for_all.packed if isinstance(self._for_all, _Made) else ""
 
     def admission(self, to: str, variables: Mapping[str, Any] | None) -> Admission:
         try:
-            made = self._make(variables) if variables else self._for_all
-            if isinstance(made, _Made):
-                made = refused_destination(self._sender, to) or made
+            settled = self._settle(to, variables)
         except Exception as exc:  # noqa: BLE001 - one recipient must not hold back the others
-            made = _poison(exc)
-        if isinstance(made, Refusal):
-            return _rejected(to, made, _request_of(self._request, variables) if self._may_share else None)
+            settled = _poison(exc)
+        if isinstance(settled, Refusal):
+            return _rejected(to, settled, _request_of(self._request, variables) if self._may_share else None)
+        made, sender, way = settled
         is_own = bool(variables) or not self._may_share
         zones = self._zones.of(to.split(",")) if self._zones else ""
-        steps = made.steps_for(to)
+        steps = made.steps_for(to, sender if self._job.routes else None)
         return Admission(
             to=to,
-            lane=made.lane,
-            units=made.units,
-            content=made.content if is_own else None,
+            lane=way.lane,
+            units=way.units,
+            content=made.packed if is_own else None,
             zones=zones,
             free_form=made.free_form,
             template=made.template,
             request=_request_of(self._request, variables) if made.free_form and self._may_share else None,
             steps=steps,
             shares_steps=not is_own and len(steps) == len(made.steps),
+            sticky=sender if self._job.sticky else "",
         )
+
+    def _settle(self, to: str, variables: Mapping[str, Any] | None) -> tuple[_Made, str, Route] | Refusal:
+        """Content, sender and lane of one message."""
+        made = self._make(variables) if variables else self._for_all
+        if isinstance(made, Refusal):
+            return made
+        chosen = self._choose(to, made)
+        return chosen.way if isinstance(chosen.way, Refusal) else (made, chosen.sender, chosen.way)
+
+    def _choose(self, to: str, made: _Made) -> Chosen:
+        """The sender of one message, and its lane."""
+
+        def way(name: str) -> Route | Refusal:
+            if name not in made.ways:
+                sender = self._config.senders[name]
+                made.ways[name] = self._way(name, sender, made.content)
+            return made.ways[name]
+
+        if self._job.routes:
+            return choose(self._job, to, config=self._config, facts=self._facts, way=way, at_us=self._at_us)
+        found = way(self._job.sender)
+        refusal = None if isinstance(found, Refusal) else refused_destination(self._sender, to)
+        return Chosen(self._job.sender, refusal or found)
 
     @property
     def shared_steps(self) -> list[Step]:
@@ -328,25 +386,29 @@ class _Chunk:
             return _poison(exc)
 
     def _make(self, variables: Mapping[str, Any] | None) -> _Made | Refusal:
-        made = self._render(self._job, self._job.sender, self._sender, variables)
+        made = self._render(self._job, self._sender, variables)
         if isinstance(made, Refusal) or not self._fallbacks:
             return made
         steps: list[tuple[Sender, Step]] = []
         for leg, sender, as_fallback in self._fallbacks:
-            follows = self._render(as_fallback, leg.sender, sender, variables)
-            if isinstance(follows, Refusal):  # the message itself can leave, so it does
-                log.warning("fallback_impossible", sender=leg.sender, why=follows.code, title=follows.title)
+            step = self._step(leg, sender, as_fallback, variables)
+            if isinstance(step, Refusal):  # the message itself can leave, so it does
+                log.warning("fallback_impossible", sender=leg.sender, why=step.code, title=step.title)
                 continue
-            step = Step(
-                follows.lane,
-                leg.after_s * 1_000_000,
-                follows.content,
-                follows.units,
-                free_form=follows.free_form,
-                template=follows.template,
-            )
             steps.append((sender, step))
         return replace(made, steps=tuple(steps))
+
+    def _step(
+        self, leg: Fallback, sender: Sender, job: JobTypeContent, variables: Mapping[str, Any] | None
+    ) -> Step | Refusal:
+        made = self._render(job, sender, variables)
+        if isinstance(made, Refusal):
+            return made
+        way = self._way(leg.sender, sender, made.content)
+        if isinstance(way, Refusal):
+            return way
+        after_us = leg.after_s * 1_000_000
+        return Step(way.lane, after_us, made.packed, way.units, free_form=made.free_form, template=made.template)
 
     @cached_property
     def _fallbacks(self) -> list[tuple[Fallback, Sender, _AsFallback]]:
@@ -360,9 +422,7 @@ class _Chunk:
             found.append((leg, self._config.senders[leg.sender], as_fallback))
         return found
 
-    def _render(
-        self, job: JobTypeContent, name: str, sender: Sender, variables: Mapping[str, Any] | None
-    ) -> _Made | Refusal:
+    def _render(self, job: JobTypeContent, sender: Sender, variables: Mapping[str, Any] | None) -> _Made | Refusal:
         try:
             fields = render_content(job, self._request, channel=sender.channel, variables=variables)
         except (RenderError, TemplateError) as exc:
@@ -373,12 +433,12 @@ class _Chunk:
             subject=fields.get("subject"),
             whatsapp=fields.get("whatsapp"),
         )
-        way = route(name, sender, content, max_parts=self._job.max_parts)
-        if isinstance(way, Refusal):
-            return way
         free_form = is_free_form(content.whatsapp)
         template = template_instead(job, self._request, variables) if free_form else None
-        return _Made(content.to_json().decode(), way.lane, way.units, free_form, template)
+        return _Made(content, content.to_json().decode(), {}, free_form, template)
+
+    def _way(self, name: str, sender: Sender, content: Content) -> Route | Refusal:
+        return route(name, sender, content, max_parts=self._job.max_parts)
 
 
 def _poison(exc: Exception) -> Refusal:

@@ -51,6 +51,9 @@ def forget(ledger: Ledger, number: str, *, progress: Callable[[Forgotten], None]
         named = [name for name in names if _is_named_after(name, number)]
         if named:
             done.others += int(redis.unlink(*(ledger.key(name) for name in named)))
+        for name in names:
+            if name.startswith("sy:") and name.endswith(number[-4:]):  # the sender that they hear from
+                done.others += int(redis.hdel(ledger.key(name), number))
         progress(done)
     done.others += _forget_replies(redis, ledger.key(f"lo:{number[:-2]}"), number[-2:])
     for stream in STREAMS:

@@ -50,6 +50,7 @@ def publication(config: Config, *, release: int) -> Publication:
         "storage": {
             "retention_s": config.storage.retention_s,
             "content_kept_s": config.storage.content_kept_s,
+            "sticky_s": config.storage.sticky_s,
             "events": config.storage.events,
             "every_event": config.events.all,
         },
@@ -159,9 +160,10 @@ def _job_type(config: Config, job_type: JobType) -> PublishedJobType:
     templates = [template for _, template in templates_of(job_type)]
     required = {name for template in templates for name in required_variables(template)}
     optional = {name for template in templates for name in optional_variables(template)} - required
-    channel = config.senders[job_type.sender].channel
+    name = _face(config, job_type)
+    channel = config.senders[name].channel
     return {
-        "sender": job_type.sender,
+        "sender": name,
         "channel": channel,
         "class": job_type.klass,
         "template": job_type.template is not None,
@@ -174,6 +176,12 @@ def _job_type(config: Config, job_type: JobType) -> PublishedJobType:
         "group": channel == "group_mms",
         "media": bool(job_type.media_urls),
     }
+
+
+def _face(config: Config, job_type: JobType) -> str:
+    """The sender whose channel says what a request may bring: of several, one that takes media if any does."""
+    takes_media = (name for name in job_type.candidates if config.senders[name].rules.takes_media)
+    return next(takes_media, job_type.sender)
 
 
 def _timing(config: Config) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Invariants, each with a test named after it:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +20,7 @@ from producers.ledger.dead_letters import DeadLetter
 from producers.ledger.ledger import Ledger
 from producers.ledger.scripts import Call
 from producers.ledger.states import STATES
-from worker.expansion import plan
+from worker.expansion import facts_for, plan
 from worker.settings import Config
 from worker.titles import short_title
 
@@ -61,7 +62,7 @@ def replay(
     Raises:
         redis.RedisError: the ledger is away; the same call again makes those that are missing.
     """
-    asked = [_call(letter, config, valid_for_s(letter)) for letter in letters]
+    asked = [_call(letter, config, valid_for_s(letter), ledger) for letter in letters]
     wanted = [call for call in asked if isinstance(call, Call)]
     answered: list[Leg | Exception] = ledger.run_many(wanted) if wanted else []
     answers = iter(answered)
@@ -77,15 +78,16 @@ def replay(
     return done
 
 
-def _call(letter: DeadLetter, config: Config | None, valid_for_s: int) -> Call[Leg] | Replayed:
+def _call(letter: DeadLetter, config: Config | None, valid_for_s: int, ledger: Ledger) -> Call[Leg] | Replayed:
     valid_us = valid_for_s * US
     if letter.rendered or letter.why_not:
         return calls.leg(letter.entry, letter.leg + 1, "replay", valid_for_us=valid_us)
     if config is None:
         return _refused(letter, "not_rendered")
-    record = {"jt": letter.job_type.encode(), "to": letter.to.encode()}
+    record = {"jt": letter.job_type.encode(), "to": letter.to.encode(), "at": str(time.time_ns() // 1000).encode()}
+    loaded = Loaded(record, letter.request.encode(), None, b"")
     try:
-        item = plan(Loaded(record, letter.request.encode(), None, b""), config).items[0]
+        item = plan(loaded, config, facts_for([loaded], config, ledger)).items[0]
     except ValueError:  # a request that cannot even be read: it was given up for that
         return _refused(letter, "still_rejected", ": its request cannot be read")
     if item.reject or item.content is None:

@@ -10,15 +10,14 @@ What is refused here would be refused by Telnyx too, one paid-for slot of its se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from worker.content import segments
-from worker.settings import Sender
+from worker.settings import NO_ALPHANUMERIC, Sender
 from worker.telnyx.builder import Content
 from worker.titles import short_title
 
 MAX_PARTS = 10  # developers.telnyx.com, "Message encoding"; error 40302
-# developers.telnyx.com, "Alphanumeric sender ID": never to the US, Canada or Puerto Rico.
-NO_ALPHANUMERIC = frozenset({"US", "CA", "PR"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,36 @@ def refused_destination(sender: Sender, recipient: str) -> Refusal | None:
     """Why the sender cannot reach ``recipient``, or None where it can, or where only Telnyx knows."""
     if not sender.is_alphanumeric or not recipient.startswith("+1"):
         return None
-    region = _region(recipient)
+    region = country_of(recipient)
     if region not in NO_ALPHANUMERIC:
         return None
     return Refusal("destination", f"an alphanumeric sender cannot reach {region}: use a number")
 
 
-def _region(number: str) -> str:
-    """The country of a +1 number. Area codes that the metadata does not know are new ones of the US, far more likely
-    than of the twenty islands that share the code."""
+def country_of(number: str) -> str | None:
+    """The country of a number in E.164 form, as ISO 3166 has it; None where it has none (satellites, WhatsApp's ids).
+
+    A country code that several share, and a number that the metadata does not know, mean the greatest of them.
+    """
+    if number.startswith("+1") and number[1:].isdigit():
+        return _country_of_area(number[2:5])
     import phonenumbers
 
     try:
-        found: str | None = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+        parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:
-        found = None
+        return None
+    found = phonenumbers.region_code_for_number(parsed)
+    found = found or phonenumbers.region_code_for_country_code(parsed.country_code or 0)
+    return found if found and found.isalpha() and found != "ZZ" else None
+
+
+@lru_cache(maxsize=1_000)
+def _country_of_area(code: str) -> str:
+    """The country of an area code of +1. Those that the metadata does not know are new ones of the US, far more likely than
+    of the twenty islands that share the country code."""
+    import phonenumbers
+
+    parsed = phonenumbers.PhoneNumber(country_code=1, national_number=int(f"{code}2345678"[:10] or "0"))
+    found: str | None = phonenumbers.region_code_for_number(parsed)
     return found or "US"

@@ -126,6 +126,7 @@ class Admission:
     units: int = 1  # what it draws of its lane, where the lane counts segments
     steps: Sequence[Step] = ()  # what may follow it
     shares_steps: bool = False  # they are those that the call gives for all
+    sticky: str = ""  # the sender that the person is to hear from again
     reject: str = ""  # a code of [a-z0-9_]
     title: str = ""
 
@@ -148,6 +149,8 @@ class Admission:
             item["fw"] = str(self.steps[0].after_us)
             if not self.shares_steps:
                 item["fs"] = [step.packed() for step in self.steps]
+        if self.sticky:
+            item["y"] = self.sticky
         if self.reject:
             item["r"], item["e"] = self.reject, self.title
         return compact(item)

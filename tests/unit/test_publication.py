@@ -157,6 +157,7 @@ def test_timing_is_in_microseconds_and_names_the_exceptions() -> None:
     assert published["storage"] == {
         "retention_s": 604_800,
         "content_kept_s": 0,
+        "sticky_s": 2_592_000,
         "events": 100_000,
         "every_event": False,
     }

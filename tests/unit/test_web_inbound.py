@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from worker.compliance.keywords import match
-from worker.settings.model import Sender
+from worker.settings.model import Config, JobType, Sender
 from worker.telnyx.receipts import Inbound
-from worker.web.inbound import AHEAD_MOST_US, opt_call, reading_of, scopes_of, windows_of
+from worker.web.inbound import AHEAD_MOST_US, opt_call, reading_of, scopes_of, windows_of, written_to
 
 NOW_US = 1_800_000_000_000_000
 PROFILE = "abc85f64-5717-4562-b3fc-2c9600000000"
@@ -80,7 +80,7 @@ def test_a_message_is_placed_by_profile_and_sender_and_else_everywhere(
 
 
 def _args(**fields: Any) -> dict[str, Any]:
-    call = opt_call(_inbound(**fields), b'{"data":{}}', SENDERS, match, now_us=NOW_US)
+    call = opt_call(_inbound(**fields), b'{"data":{}}', Config(senders=SENDERS, job_types={}), match, now_us=NOW_US)
     names = ["number", "direction", "at", "source", "evidence", "operator", "inbound"]
     return dict(zip(names, call.args, strict=False))
 
@@ -117,3 +117,23 @@ def test_who_writes_on_whatsapp_opens_the_window_of_the_senders_written_to() -> 
     assert windows_of(_inbound(type="WHATSAPP", to=["+13125550003"]), senders) == ["wa:chat"]
     assert windows_of(_inbound(type="SMS", to=["+13125550003"]), senders) == []
     assert windows_of(_inbound(type="WHATSAPP", to=["+13125550001"]), senders) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, ["sy:local"]),  # `twin` has the number too, and no job type that remembers
+        ({"to": ["+13125550002"]}, []),
+        ({"to": ["+13125550009"], "profile": PROFILE.upper()}, ["sy:pool"]),
+        ({"to": ["+13125550001"], "profile": PROFILE}, ["sy:local"]),
+        ({"to": ["+13125550009"]}, []),
+    ],
+)
+def test_the_sender_that_was_written_to_is_told_where_a_job_type_remembers_it(
+    fields: dict[str, Any], found: list[str]
+) -> None:
+    sticky = JobType.model_validate({"routes": [{"senders": ["local", "pool"]}], "sticky": True})
+    other = JobType.model_validate({"routes": [{"senders": ["twin", "other"]}]})
+    config = Config(senders=SENDERS, job_types={"sticky": sticky, "other": other})
+    assert written_to(_inbound(**fields), config) == found
+    assert set(found) <= set(opt_call(_inbound(**fields), b"{}", config, match, now_us=NOW_US).args)

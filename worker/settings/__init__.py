@@ -11,6 +11,7 @@ from worker.settings.model import (
     Frequency,
     JobType,
     Limits,
+    Route,
     Schedule,
     Sender,
     WhatsAppTemplate,
@@ -18,11 +19,13 @@ from worker.settings.model import (
 from worker.settings.problems import Problem, SettingsError
 from worker.settings.quantities import Hours, Rate, parse_duration_s, parse_rate
 from worker.settings.reading import load_config, parse_config
+from worker.settings.routes import NO_ALPHANUMERIC
 from worker.settings.variables import SCOPES, ApiKey, Role
 
 __all__ = [
     "CHANNELS",
     "NOT_YET",
+    "NO_ALPHANUMERIC",
     "SCOPES",
     "ApiKey",
     "Brand",
@@ -38,6 +41,7 @@ __all__ = [
     "Problem",
     "Rate",
     "Role",
+    "Route",
     "Schedule",
     "Sender",
     "Settings",

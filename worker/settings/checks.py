@@ -9,6 +9,7 @@ from worker.settings.channels import CHANNELS, is_toll_free, is_us_number
 from worker.settings.model import FLORIDA, Config, Fallback, JobType, Schedule, Sender, WhatsAppTemplate
 from worker.settings.problems import Problem, choose, show
 from worker.settings.quantities import Hours
+from worker.settings.routes import check_routes, warn_of_routes
 
 DAY_MIN = 1440
 
@@ -57,7 +58,7 @@ def warnings(config: Config) -> list[str]:
         lines.append(f"campaigns.{name} bounds nothing: no sender names it")
     for name in sorted(set(config.brands) - {campaign.brand for campaign in config.campaigns.values()}):
         lines.append(f"brands.{name} bounds nothing: no campaign names it")
-    used = {job_type.sender for job_type in config.job_types.values()}
+    used = {name for job_type in config.job_types.values() for name in job_type.candidates}
     used |= {leg.sender for job_type in config.job_types.values() for leg in job_type.fallback}
     for name in sorted(set(config.senders) - used):
         lines.append(f"senders.{name} is used by no job type")
@@ -155,15 +156,12 @@ def _sender_rate(path: str, sender: Sender) -> Iterator[Problem]:
 
 
 def _job_type(path: str, job_type: JobType, config: Config, senders: Set[str]) -> Iterator[Problem]:
-    otherwise = f"add [senders.{job_type.sender}]"
-    if job_type.sender and job_type.sender not in senders:
-        remedy = choose(job_type.sender, senders, otherwise=otherwise)
-        yield Problem(f"{path}.sender", "names no sender", remedy, show(job_type.sender))
-    sender = config.senders.get(job_type.sender)
-    if sender is not None and job_type.media_urls and not sender.rules.takes_media:
+    yield from check_routes(path, job_type, config, senders)
+    known = [config.senders[name] for name in job_type.candidates if name in config.senders]
+    if known and job_type.media_urls and not any(sender.rules.takes_media for sender in known):
         yield Problem(
             f"{path}.media_urls",
-            f"cannot go over channel {sender.channel}",
+            f"cannot go over channel {known[0].channel}",
             "take them out, or use another sender",
             show(list(job_type.media_urls)),
         )
@@ -279,7 +277,7 @@ def _transactional(config: Config) -> Iterator[Problem]:
         if job_type.priority == "bulk":
             remedy = "take it out, or give the job type another priority: what is promoted is not required"
             yield Problem(path, "does not go with priority bulk", remedy, "true")
-        for sender in (job_type.sender, *(leg.sender for leg in job_type.fallback)):
+        for sender in (*job_type.candidates, *(leg.sender for leg in job_type.fallback)):
             if sender in config.senders and config.senders[sender].messaging_profile_id is None:
                 remedy = (
                     f"give [senders.{sender}] its messaging_profile_id: without it any STOP of the person blocks it"
@@ -298,7 +296,7 @@ def _unreachable_fallbacks(path: str, job_type: JobType, config: Config) -> Iter
                 f"({job_type.valid_for_s}s) is over: silence never leads to it, only a failure; "
                 "shorten after, or write a longer valid_for"
             )
-        if leg.sender == before:
+        if leg.sender == before and not job_type.routes:
             yield f"{path}.fallback[{index}] is the sender that it follows: name another one"
         sender, first = config.senders[leg.sender], config.senders[job_type.sender]
         if first.channel == "whatsapp" and sender.channel != "whatsapp" and job_type.template is None:
@@ -308,6 +306,7 @@ def _unreachable_fallbacks(path: str, job_type: JobType, config: Config) -> Iter
 
 def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator[str]:
     yield from _unreachable_fallbacks(path, job_type, config)
+    yield from warn_of_routes(path, job_type, config)
     for key, effect in NOT_YET.items():
         if getattr(job_type, key) not in (None, ()):
             yield f"{path}.{key} is checked, but this version does not act on it yet: {effect}"
@@ -317,6 +316,8 @@ def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator
             f"{path}.valid_for ({job_type.valid_for_s}s) is over before its longest quiet hours are ({quiet_min} min): what is "
             'submitted early in them expires; write a longer one, as valid_for = "24h"'
         )
-    channels = {config.senders[name].channel for name in (job_type.sender, *(leg.sender for leg in job_type.fallback))}
+    channels = {
+        config.senders[name].channel for name in (*job_type.candidates, *(leg.sender for leg in job_type.fallback))
+    }
     if job_type.given_whatsapp_template is not None and "whatsapp" not in channels:
         yield f"{path}.whatsapp_template is never used: neither its sender nor a fallback is a WhatsApp one"

@@ -27,6 +27,7 @@ Priority = Literal["urgent", "normal", "bulk"]
 CampaignClass = Literal["A", "B", "C", "D", "E", "F", "G", "K", "N", "P", "S", "T", "W", "X"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 PRIORITIES: tuple[Priority, ...] = ("urgent", "normal", "bulk")  # the index is the class that scripts know
+MOST_WEIGHT = 1_000
 VALID_FOR_S: Mapping[Priority, int] = {"urgent": 600, "normal": 86_400, "bulk": 3 * 86_400}
 
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -71,6 +72,31 @@ def _url(value: str) -> str:
     return value
 
 
+def _country(value: str) -> str:
+    if re.fullmatch(r"[A-Z]{2}", value) is None:
+        raise wrong("must be a country's code of ISO 3166, two capitals", 'write "US"')
+    import phonenumbers  # only a file with routes by country pays for it
+
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise wrong("is no country that has phone numbers of its own", 'write "US" or "GB", as ISO 3166 has it')
+    return value
+
+
+def _shares(value: object) -> object:
+    """A list of senders, who share by their rates (None), or a table of senders with weights of their own."""
+    if isinstance(value, list):
+        for name in value:
+            if isinstance(name, str) and value.count(name) > 1:
+                raise wrong(f"names {name} twice", f"write weights instead: senders = {{ {name} = 2, other = 1 }}")
+        if value and all(isinstance(name, str) for name in value):
+            return dict.fromkeys(value)
+    elif isinstance(value, dict) and value:
+        if all(type(weight) is int and 0 <= weight <= MOST_WEIGHT for weight in value.values()):
+            return value
+        raise wrong(f"has a weight that is no whole number from 0 to {MOST_WEIGHT}", "write senders = { a = 3, b = 1 }")
+    raise wrong("must name senders", 'write senders = ["a", "b"], or with weights: senders = { a = 3, b = 1 }')
+
+
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -79,6 +105,7 @@ ProfileId = Annotated[str, AfterValidator(read_profile)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Url = Annotated[str, AfterValidator(_url)]
 Date = Annotated[str, BeforeValidator(_date)]
+Country = Annotated[str, AfterValidator(_country)]
 
 
 class Table(BaseModel):
@@ -156,6 +183,17 @@ class Fallback(Table):
     whatsapp_template: WhatsAppTemplate | None = None
 
 
+class Route(Table):
+    """Whom some senders of a job type are for. Of ``senders`` a weight of None means: by its rate."""
+
+    senders: Annotated[Mapping[str, int | None], BeforeValidator(_shares)] = Field(examples=['["a", "b"]'])
+    countries: Annotated[tuple[Country, ...], BeforeValidator(_tuple)] | None = Field(
+        None, min_length=1, examples=['["US", "CA"]']
+    )
+    hours: Annotated[Hours, PlainValidator(parse_hours)] | None = Field(None, examples=['"08:00-20:00"'])
+    timezone: Zone | None = Field(None, examples=['"America/New_York"'])  # of ``hours``
+
+
 class Frequency(Table):
     """At most ``limit`` messages to one person ``per`` this time, over all job types of the group."""
 
@@ -173,7 +211,9 @@ FLORIDA = Frequency.model_validate({"group": "us-fl", "limit": 3, "per": "24h"})
 class JobType(Table):
     """A named kind of notification."""
 
-    sender: str = Field(examples=['"alerts"'])
+    given_sender: str | None = Field(None, alias="sender", examples=['"alerts"'])
+    routes: Annotated[tuple[Route, ...], BeforeValidator(_tuple)] = ()
+    sticky: bool = Field(False, examples=["true"])
     priority: Priority = Field("normal", examples=['"normal"'])
     template: str | None = Field(None, min_length=1, examples=['"Your code is {{ code }}"'])
     given_valid_for_s: Annotated[int, BeforeValidator(duration_s("1s", "7d"))] | None = Field(
@@ -195,6 +235,17 @@ class JobType(Table):
     max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
     smart_replacement: bool = Field(False, examples=["true"])
     transactional_required: bool = Field(False, examples=["false"])
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """All senders that its messages may leave from, in the order in which they are named."""
+        named = [name for route in self.routes for name in route.senders]
+        return tuple(dict.fromkeys([*named, self.given_sender] if self.given_sender else named))
+
+    @property
+    def sender(self) -> str:
+        """Its sender; of a job type with routes the one that stands for all of them where one must be named."""
+        return self.given_sender or next(iter(self.candidates), "")
 
     @property
     def quiet_windows(self) -> tuple[Hours, ...]:
@@ -253,6 +304,7 @@ class Storage(Table):
 
     retention_s: Annotated[int, BeforeValidator(duration_s("1m", "90d"))] = Field(7 * 86_400, alias="retention")
     content_kept_s: Annotated[int, BeforeValidator(duration_s("0s", "90d"))] = Field(0, alias="content_kept")
+    sticky_s: Annotated[int, BeforeValidator(duration_s("1h", "90d"))] = Field(30 * 86_400, alias="sticky")
     events: int = Field(100_000, ge=100, le=10_000_000, examples=["100000"])
 
 

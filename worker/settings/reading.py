@@ -43,7 +43,6 @@ PROFILE = "profile:"
 # What a table cannot be made without. A channel has none: without it nothing can be said of a sender's other keys.
 PLACEHOLDERS: Mapping[type[Table], Mapping[str, Any]] = {
     Sender: {"rate": "1/s"},
-    JobType: {"sender": ""},  # the cross-checks pass over it
     Campaign: {"class": "A"},
     Schedule: {"job_type": "", "cron": "0 0 * * *"},
 }

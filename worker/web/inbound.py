@@ -14,7 +14,7 @@ from typing import Any, Literal
 from producers.ledger import calls
 from producers.ledger.calls import compact
 from producers.ledger.scripts import Call
-from worker.settings.model import Sender
+from worker.settings.model import Config, Sender
 from worker.telnyx.receipts import Inbound
 
 Keyword = Callable[[str], str | None]
@@ -53,16 +53,25 @@ def windows_of(inbound: Inbound, senders: Mapping[str, Sender]) -> list[str]:
     return [f"wa:{name}" for name, sender in senders.items() if sender.channel == "whatsapp" and sender.from_ in ours]
 
 
-def opt_call(
-    inbound: Inbound, stripped: bytes, senders: Mapping[str, Sender], keyword: Keyword, *, now_us: int
-) -> Call[int]:
+def written_to(inbound: Inbound, config: Config) -> list[str]:
+    """The sender that the person wrote to, where it is one of those that they are to hear from again: who has that number,
+    else a pool of the profile. In the form that the script tells from scopes."""
+    sticky = {name for job_type in config.job_types.values() if job_type.sticky for name in job_type.candidates}
+    ours, profile = set(inbound["to"]), (inbound["profile"] or "").lower()
+    named = [name for name, sender in config.senders.items() if sender.from_ is not None and sender.from_ in ours]
+    pools = [n for n, s in config.senders.items() if s.from_ is None and profile and s.messaging_profile_id == profile]
+    return [f"sy:{name}" for name in named or pools if name in sticky]
+
+
+def opt_call(inbound: Inbound, stripped: bytes, config: Config, keyword: Keyword, *, now_us: int) -> Call[int]:
     """The call that records the opt-out or opt-in, if it is one, and keeps the message once for the apps."""
+    senders = config.senders
     person = encodable(inbound["from"] or "")
     direction, source = reading_of(inbound, keyword)
     return calls.opt(
         person,
         direction if person else "",
-        scopes=[*scopes_of(inbound, senders), *windows_of(inbound, senders)],
+        scopes=[*scopes_of(inbound, senders), *windows_of(inbound, senders), *written_to(inbound, config)],
         occurred_us=inbound["at"] if inbound["at"] <= now_us + AHEAD_MOST_US else 0,
         source=source,
         evidence=evidence_of(inbound["event"], stripped),

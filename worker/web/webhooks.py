@@ -104,8 +104,7 @@ class Webhooks:
     async def _keep_inbound(self, event: Parsed, stripped: bytes, until_s: float) -> None:
         if event.inbound is None:
             return
-        senders = self._services.config.senders
-        call = opt_call(event.inbound, stripped, senders, self._keyword, now_us=time.time_ns() // 1000)
+        call = opt_call(event.inbound, stripped, self._services.config, self._keyword, now_us=time.time_ns() // 1000)
         async with self._opting:
             changed = await self._services.async_ledger.run(call)
         if changed:

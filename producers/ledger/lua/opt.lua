@@ -1,16 +1,19 @@
 -- Record that a person opted out or in; and, for an inbound message, keep it for the apps.
--- needs: base states facts opt_outs in_flight whatsapp
+-- needs: base states facts opt_outs in_flight whatsapp sticky
 -- ARGV: number, "out" | "in" | "" (neither: only keep the inbound message), occurred us (0: now), source, evidence, operator 0|1,
 --       inbound (JSON as calls.Inbound has it, '' if this is no inbound message), then the scopes;
---       "wa:<sender>" is none: it says that the person wrote to that WhatsApp sender, which opens its window.
+--       "wa:<sender>" is none: it says that the person wrote to that WhatsApp sender, which opens its window; nor is "sy:<sender>":
+--       it is the sender that they wrote to, and will hear from again.
 -- Returns the number of scopes that this changed. Idempotent: the newer occurrence wins, an event id is kept once.
 local number, at = ARGV[1], tonumber(ARGV[3])
 if at == 0 or at > NOW then at = NOW end -- a word from the future would outlast every later one
 local changed = 0
 for i = 8, #ARGV do
-  local sender = string.match(ARGV[i], '^wa:(.+)$')
-  if sender then
+  local what, sender = string.match(ARGV[i], '^(%l%l):(.+)$')
+  if what == 'wa' then
     open_window(sender, number, at)
+  elseif what == 'sy' then
+    safely('sticky', '', remember_sender, number, sender)
   elseif ARGV[2] ~= '' then
     if set_opt(ARGV[i], number, ARGV[2] == 'out', at, ARGV[4], ARGV[5], ARGV[6] == '1') then changed = changed + 1 end
   end
