@@ -302,7 +302,7 @@ def test_a_notification_that_ends_whoever_expands_it_is_given_up_unseen(
 
     begun: list[str] = []
 
-    def kill(loaded: calls.Loaded, _config: Config) -> Any:
+    def kill(loaded: calls.Loaded, *_: Any) -> Any:
         begun.append(loaded.record["to"].decode())
         raise Killed
 
