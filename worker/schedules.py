@@ -7,7 +7,8 @@ A tick is an instant of a cron expression in the schedule's own zone. Invariants
 - After a time without any clock, ``run_once`` makes up for the last missed tick alone, ``skip`` for none.
 - A tick is marked as done only after its notification is in the ledger; what a schedule cannot do holds up no other.
 
-Times come from Redis. What was seen and done last stands in one hash: ``<unix seconds> <digest of the expression>``.
+Times come from Redis. What was seen and done last stands in one hash: ``<unix seconds> <digest of the expression>``; beside it,
+for people, how the last tick went.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -32,12 +33,13 @@ from worker.settings import Config, Problem, Schedule, SettingsError
 
 log = structlog.get_logger()
 
-KEY = "schedules"
+KEY, RAN = "schedules", "schedules:ran"
 FRESH_S = 120  # a clock beats every half minute: what is older was missed
 LOOK_BACK_S = 24 * 3600  # what was missed longer ago is no news any more
 TRY_FOR_S = 900  # how long a tick whose recipients cannot be had is tried again
 MOST_RECIPIENTS = 100_000  # of one notification
 
+Outcome = Literal["made", "failed"]
 Recipients = Callable[[datetime], Iterable[Any]]
 
 
@@ -47,6 +49,34 @@ class Due:
 
     tick: int | None
     seen_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How the last tick of a schedule went."""
+
+    tick: int
+    outcome: Outcome
+    at_s: int
+
+
+def last_run(ledger: Ledger, name: str) -> Ran | None:
+    """What became of the schedule's last tick. Raises RedisError."""
+    redis: Any = ledger.redis
+    held = redis.hget(ledger.key(RAN), name)
+    if held is None:
+        return None
+    tick, outcome, at_s = held.decode().split()
+    return Ran(int(tick), outcome, int(at_s))
+
+
+def coming_ticks(schedule: Schedule, zone: str, now_s: int, count: int) -> list[int]:
+    """The next ticks after ``now_s``; fewer, if there are no more."""
+    return list(islice(_ticks(schedule, zone, now_s), count))
+
+
+def is_tick(schedule: Schedule, zone: str, at_s: int) -> bool:
+    return next_s(schedule, zone, at_s - 1) == at_s
 
 
 def due(schedule: Schedule, zone: str, remembered: str, now_s: int) -> Due:
@@ -69,6 +99,10 @@ def due(schedule: Schedule, zone: str, remembered: str, now_s: int) -> Due:
 def next_s(schedule: Schedule, zone: str, now_s: int) -> int | None:
     """The first tick after ``now_s``, if there ever is one."""
     return next(_ticks(schedule, zone, now_s), None)
+
+
+def zone_of(schedule: Schedule, config: Config) -> str:
+    return schedule.timezone or config.defaults.timezone
 
 
 def digest_of(schedule: Schedule, zone: str) -> str:
@@ -134,20 +168,32 @@ class Schedules:
         return min((tick - now_s for tick in coming if tick is not None), default=None)
 
     def _zone(self, schedule: Schedule) -> str:
-        return schedule.timezone or self._config.defaults.timezone
+        return zone_of(schedule, self._config)
 
     def _step(self, redis: Any, name: str, schedule: Schedule, now_s: int) -> None:
         zone, key = self._zone(schedule), self._ledger.key(KEY)
         remembered = redis.hget(key, name)
         wanted = due(schedule, zone, remembered.decode() if remembered else "", now_s)
-        if wanted.tick is not None and not self._make(name, schedule, zone, wanted.tick, now_s):
-            return
+        if wanted.tick is not None:
+            outcome = self._make(name, schedule, zone, wanted.tick, now_s)
+            if outcome is None:
+                return
+            redis.hset(self._ledger.key(RAN), name, f"{wanted.tick} {outcome} {now_s}")
         seen_s = wanted.tick if wanted.tick is not None else wanted.seen_s
         if seen_s is not None:
             redis.hset(key, name, f"{seen_s} {digest_of(schedule, zone)}")
 
-    def _make(self, name: str, schedule: Schedule, zone: str, tick: int, now_s: int) -> bool:
-        """Enqueue for one tick. False: try it again at the next beat."""
+    def make(self, name: str, tick: int) -> int:
+        """Make the notifications of one tick, as the clock would, and under its key; returns the number of recipients.
+
+        Raises:
+            NotifyError: it cannot be enqueued; or whatever the schedule's callable raises.
+        """
+        schedule = self._config.schedules[name]
+        return self._enqueue(name, schedule, self._zone(schedule), tick)
+
+    def _make(self, name: str, schedule: Schedule, zone: str, tick: int, now_s: int) -> Outcome | None:
+        """Enqueue for one tick. None: try it again at the next beat."""
         told = {"schedule": name, "tick": _iso(tick)}
         try:
             count = self._enqueue(name, schedule, zone, tick)
@@ -155,16 +201,17 @@ class Schedules:
             log.info("schedule_ran_elsewhere", **told)
         except InvalidNotification as error:
             log.error("schedule_failed", **told, problems=sorted({problem.field for problem in error.errors}))
+            return "failed"
         except (EnqueueError, NotReady) as error:
             log.warning("schedule_waits", **told, error=type(error).__name__)
-            return False
+            return None
         except Exception as error:  # noqa: BLE001  # the callable is the app's: nothing of it may end the clock
             gives_up = now_s - tick > TRY_FOR_S
             log.error("schedule_failed" if gives_up else "schedule_waits", **told, error=type(error).__name__)
-            return gives_up
+            return "failed" if gives_up else None
         else:
             log.info("schedule_ran", **told, recipients=count, late_s=now_s - tick)
-        return True
+        return "made"
 
     def _enqueue(self, name: str, schedule: Schedule, zone: str, tick: int) -> int:
         fields: dict[str, Any] = {}

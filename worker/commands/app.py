@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from worker.commands import dead, forget, inbound, lanes, notifications, numbers, opt_outs, processes, stats
+from worker.commands import (
+    dead,
+    forget,
+    inbound,
+    lanes,
+    notifications,
+    numbers,
+    opt_outs,
+    processes,
+    route,
+    schedules,
+    stats,
+)
 
 
 def _version(asked: bool) -> None:
@@ -40,12 +52,14 @@ def make_app() -> typer.Typer:
     app.command("dead")(dead.dead)
     app.command("replay")(dead.replay)
     app.command("forget")(forget.forget)
+    app.command("route")(route.route)
     app.command("doctor")(processes.doctor)
     app.command("stats")(stats.stats)
     app.command("inbound")(inbound.inbound)
     app.add_typer(lanes.app, name="lanes")
     app.add_typer(opt_outs.app, name="opt-outs")
     app.add_typer(numbers.app, name="numbers")
+    app.add_typer(schedules.app, name="schedules")
     return app
 
 

@@ -150,6 +150,11 @@ def _show_trial(trial: dict[str, Any], *, as_json: bool) -> None:
     if trial["forces_ucs2"]:
         print("forced to UCS-2 by: " + ", ".join(trial["forces_ucs2"]))
     print(f"would leave at {trial['leaves_at']}" if trial["leaves_at"] else "would wait: the lane is paused or gone")
+    for row in trial["senders"]:
+        print(f"{row['messages']:,} from {row['sender']}")
+    for step in trial["route"] or ():
+        if step["verdict"] == "skipped":
+            print(f"not from {step['sender'] or 'routes[' + str(step['route']) + ']'}: {step['words']}")
     for row in trial["filtered"]:
         print(f"not to {row['to']}: {row['reason']}")
     for row in trial["delayed"]:

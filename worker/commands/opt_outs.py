@@ -25,7 +25,7 @@ Scope = Annotated[str, typer.Option(help="global, profile:<id> or sender:<name>.
 @app.command()
 def get(number: Number, scope: Scope = "global", as_json: AsJson = False) -> None:
     """Show whether a person is opted out in a scope, and why."""
-    person, where = _person(number), _scope(scope)
+    person, where = person_of(number), _scope(scope)
     ledger = open_ledger()
     _check_sender(where, ledger)
     _show(ledger, person, where, as_json=as_json)
@@ -46,7 +46,7 @@ def remove(number: Number, scope: Scope = "global", as_json: AsJson = False) -> 
 def _say(number: str, scope: str, *, out: bool, as_json: bool) -> None:
     from producers.ledger import calls
 
-    person, where = _person(number), _scope(scope)
+    person, where = person_of(number), _scope(scope)
     ledger = open_ledger()
     _check_sender(where, ledger)
     direction: Any = "out" if out else "in"
@@ -70,7 +70,7 @@ def _show(ledger: Ledger, person: str, scope: str, *, as_json: bool) -> None:
     print(f"{person} {word} ({scope}): said by {whose}, {answer['source']}, at {answer['at']}")
 
 
-def _person(number: str) -> str:
+def person_of(number: str) -> str:
     from producers.phone import NotANumber, is_bsuid, normalise
 
     if is_bsuid(number):

@@ -6,8 +6,9 @@ the sender's own backlog and rate at this moment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from producers.errors import FieldError
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.notification import ValidRequest, validate
+from worker.choosing import Chosen, Facts, choose, read_facts
 from worker.compliance.opt_outs import opted_out_among
 from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
@@ -22,11 +24,12 @@ from worker.content.segments import Segments, count
 from worker.content.templates import RenderError
 from worker.content.windows import is_free_form, template_instead
 from worker.pacing.lanes import read_lanes
-from worker.routing import Refusal, refused_destination, route
+from worker.routing import Refusal, Route, route
 from worker.settings import Config, JobType, Sender
 from worker.telnyx.builder import Content
 from worker.times import rfc3339
 from worker.web.problems import invalid
+from worker.web.routes import steps_of
 
 NUMBERS_A_CALL = 500
 NEVER_US = 1 << 62
@@ -34,12 +37,18 @@ NEVER_US = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What one text would be: where it goes and what it costs, or why it does not go."""
+    """One content, or why there is none; and the ways out that were looked at, by sender."""
 
-    lane: str = ""
-    segments: Segments | None = None
+    content: Content
     reason: str = ""
     needs_window: bool = False  # free-form WhatsApp without a template to take its place
+    ways: dict[str, Route | Refusal] = field(default_factory=dict)
+
+    def segments(self, sender: Sender) -> Segments | None:
+        text = self.content.text
+        if not text or not sender.rules.has_segments or self.content.media_urls:
+            return None
+        return count(text, short_code=sender.is_short_code)
 
 
 def dry_run(
@@ -53,16 +62,17 @@ def dry_run(
     """
     request = validate(fields, job_types, now_us=now_us)
     job = config.job_types[request.job_type]
-    sender = config.senders[job.sender]
-    trials = _try_all(request, job, sender)
-    reasons = _reasons(request, sender, trials)
-    lane = next((trial.lane for trial in trials.values() if trial.lane), job.sender)
-    for number in _opted_out(ledger, lane, config, job, list(trials)):
+    trials = _try_all(request, job, config.senders[job.sender])
+    chosen = _choose(request, job, trials, config, ledger=ledger, now_us=now_us)
+    reasons = {number: reason for number in trials if (reason := _reason(trials[number], chosen[number]))}
+    lanes = {number: chosen[number].way.lane for number in trials if number not in reasons}  # type: ignore[union-attr]
+    for number in _opted_out(ledger, lanes, chosen, config):
         reasons[number] = "opted_out"
-    for number in _out_of_window(ledger, job.sender, [n for n, trial in trials.items() if trial.needs_window]):
+    for number in _out_of_window(ledger, {n: chosen[n].sender for n, trial in trials.items() if trial.needs_window}):
         reasons.setdefault(number, "whatsapp_window")
     going = [number for number in trials if number not in reasons]
-    leaves_us = _leaves_us(ledger, lane, request, now_us)
+    leaves = _leaves_us(ledger, set(lanes.values()) or {job.sender}, request, now_us)
+    leaves_us = min((at for at in leaves.values() if at is not None), default=None)
     delayed: dict[str, tuple[str, int]] = {}
     if job.has_rules:
         ends_us = max(now_us, request.send_at_us or 0) + request.valid_for_us
@@ -70,13 +80,17 @@ def dry_run(
         reasons |= {number: reason for number, (reason, until_us) in delayed.items() if until_us >= ends_us}
         delayed = {number: row for number, row in delayed.items() if number not in reasons}
         leaves_us = _first(leaves_us, [n for n in going if n not in reasons], delayed, together=request.group)
-    longest = max((t.segments for t in trials.values() if t.segments is not None), key=_cost, default=None)
+    counted = [trials[n].segments(config.senders[chosen[n].sender or job.sender]) for n in trials]
+    longest = max((segments for segments in counted if segments is not None), key=_cost, default=None)
     encoding = None if longest is None else ("UCS-2" if longest.encoding == "UCS-2" else "GSM-7")
+    going = [number for number in trials if number not in reasons]
     return {
         "encoding": encoding,
         "parts": 1 if longest is None else longest.parts,
         "forces_ucs2": [] if longest is None else list(longest.forces_ucs2),
         "leaves_at": None if leaves_us is None else rfc3339(leaves_us),
+        "senders": _senders(going[:1] if request.group else going, chosen),
+        "route": steps_of(chosen[next(iter(trials))]) if job.routes and (len(trials) == 1 or request.group) else None,
         "filtered": [{"to": number, "reason": reasons[number]} for number in trials if number in reasons],
         "delayed": [
             {"to": number, "reason": reason, "leaves_at": rfc3339(until_us)}
@@ -94,7 +108,7 @@ def _try_all(request: ValidRequest, job: JobType, sender: Sender) -> dict[str, _
             try:
                 trials[number] = _try(request, job, sender, variables)
             except RenderError:
-                trials[number] = _Trial(reason="content")
+                trials[number] = _Trial(Content(), reason="content")
             continue
         if shared is None:
             try:
@@ -113,40 +127,60 @@ def _try(request: ValidRequest, job: JobType, sender: Sender, variables: Mapping
         subject=made.get("subject"),
         whatsapp=made.get("whatsapp"),
     )
-    segments = None
-    if content.text and sender.rules.has_segments and not content.media_urls:
-        segments = count(content.text, short_code=sender.is_short_code)
-    way = route(job.sender, sender, content, max_parts=job.max_parts)
-    if isinstance(way, Refusal):
-        return _Trial(segments=segments, reason=way.code)
     needs_window = is_free_form(content.whatsapp) and template_instead(job, request.content, variables) is None
-    return _Trial(lane=way.lane, segments=segments, needs_window=needs_window)
+    return _Trial(content, needs_window=needs_window)
 
 
-def _reasons(request: ValidRequest, sender: Sender, trials: Mapping[str, _Trial]) -> dict[str, str]:
-    reasons = {}
-    for number, _ in request.recipients:
-        refusal = refused_destination(sender, number)
-        reason = trials[number].reason or (refusal.code if refusal else "")
-        if reason:
-            reasons[number] = reason
-    return reasons
+def _choose(
+    request: ValidRequest, job: JobType, trials: Mapping[str, _Trial], config: Config, *, ledger: Ledger, now_us: int
+) -> dict[str, Chosen]:
+    """The sender of each recipient, as expansion chooses it; a group has one."""
+    group = ",".join(trials)
+    people = [group] if request.group else list(trials)
+    facts = read_facts(ledger, config, [(job, people)]) if job.routes else Facts(now_us)
+
+    def choose_for(to: str, trial: _Trial) -> Chosen:
+        def way(name: str) -> Route | Refusal:
+            if name not in trial.ways:
+                trial.ways[name] = route(name, config.senders[name], trial.content, max_parts=job.max_parts)
+            return trial.ways[name]
+
+        return choose(job, to, config=config, facts=facts, way=way, at_us=request.send_at_us, whole=True)
+
+    if request.group:
+        return dict.fromkeys(trials, choose_for(group, next(iter(trials.values()))))
+    return {number: choose_for(number, trial) for number, trial in trials.items()}
 
 
-def _opted_out(ledger: Ledger, lane: str, config: Config, job: JobType, numbers: Sequence[str]) -> set[str]:
-    published = read_lanes(ledger, [lane])
-    profile = config.senders[job.sender].messaging_profile_id
-    scopes = ["global", f"sender:{job.sender}", *([f"profile:{profile}"] if profile else [])]
-    return opted_out_among(ledger, numbers, published[0].scopes if published else scopes)
+def _reason(trial: _Trial, chosen: Chosen) -> str:
+    return trial.reason or (chosen.way.code if isinstance(chosen.way, Refusal) else "")
 
 
-def _out_of_window(ledger: Ledger, sender: str, numbers: Sequence[str]) -> list[str]:
-    """Those of ``numbers`` who have not written to the sender within 24 hours."""
+def _senders(going: Sequence[str], chosen: Mapping[str, Chosen]) -> list[dict[str, Any]]:
+    counts = Counter(chosen[number].sender for number in going)
+    return [{"sender": name, "messages": n} for name, n in sorted(counts.items())]
+
+
+def _opted_out(ledger: Ledger, lanes: Mapping[str, str], chosen: Mapping[str, Chosen], config: Config) -> Iterator[str]:
+    """Whom the scopes of their own lane stop; of a lane that is not published, those that it will have."""
+    by_lane: dict[str, list[str]] = {}
+    for number, lane in lanes.items():
+        by_lane.setdefault(lane, []).append(number)
+    scopes = {view.name: view.scopes for view in read_lanes(ledger, list(by_lane))}
+    for lane, numbers in by_lane.items():
+        sender = chosen[numbers[0]].sender
+        profile = config.senders[sender].messaging_profile_id
+        own = ("global", f"sender:{sender}", *([f"profile:{profile}"] if profile else []))
+        yield from opted_out_among(ledger, numbers, scopes.get(lane, own))
+
+
+def _out_of_window(ledger: Ledger, senders: Mapping[str, str]) -> list[str]:
+    """Those who have not written to their sender within 24 hours."""
     with ledger.redis.pipeline(transaction=False) as pipe:
-        for number in numbers:
+        for number, sender in senders.items():
             pipe.exists(ledger.key(f"wa:{sender}:{number}"))
-        found = pipe.execute() if numbers else []
-    return [number for number, is_open in zip(numbers, found, strict=True) if not is_open]
+        found = pipe.execute() if senders else []
+    return [number for number, is_open in zip(senders, found, strict=True) if not is_open]
 
 
 def _kept_back(
@@ -176,13 +210,15 @@ def _first(
     return max(times) if together else min(times)
 
 
-def _leaves_us(ledger: Ledger, lane: str, request: ValidRequest, now_us: int) -> int | None:
-    published = read_lanes(ledger, [lane])
-    if not published or published[0].state in ("paused", "draining", "drained", "gone"):
-        return None
-    if request.send_at_us is not None:
-        return request.send_at_us
-    return now_us + published[0].wait_us(request.klass, now_us)
+def _leaves_us(ledger: Ledger, lanes: Iterable[str], request: ValidRequest, now_us: int) -> dict[str, int | None]:
+    """When the next message of each lane would leave; None where nothing leaves."""
+    found: dict[str, int | None] = dict.fromkeys(lanes)
+    for view in read_lanes(ledger, sorted(found)):
+        if view.state in ("paused", "draining", "drained", "gone"):
+            continue
+        waits_us = now_us + view.wait_us(request.klass, now_us)
+        found[view.name] = waits_us if request.send_at_us is None else request.send_at_us
+    return found
 
 
 def _cost(segments: Segments) -> tuple[int, int]:

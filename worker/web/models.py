@@ -57,6 +57,23 @@ class Delayed(Answer):
     leaves_at: AwareDatetime
 
 
+class SenderShare(Answer):
+    """How many of the messages would leave from a sender."""
+
+    sender: str
+    messages: int
+
+
+class RouteStep(Answer):
+    """One step of the choice of a sender."""
+
+    route: int | None = Field(description="Its place in the job type's routes, from 0; null for its own sender.")
+    sender: str | None = Field(description="Null where a whole route is passed over.")
+    verdict: Literal["taken", "skipped", "not_needed"]
+    why: str = Field(examples=["paused"])
+    words: str = Field(examples=["paused: operator"])
+
+
 class DryRunAnswer(Answer):
     """What a notification would become. Nothing was written."""
 
@@ -67,6 +84,12 @@ class DryRunAnswer(Answer):
     forces_ucs2: list[str] = Field(description="The characters that force UCS-2.", examples=[["ç U+00E7"]])
     leaves_at: AwareDatetime | None = Field(
         description="When the first message would leave, by its sender's backlog now; null while its lane is paused."
+    )
+    senders: list[SenderShare] = Field(
+        description="What would leave from which sender, by the present state of things."
+    )
+    route: list[RouteStep] | None = Field(
+        description="How the sender of a lone message was chosen; null for many, and for a job type without routes."
     )
     filtered: list[Filtered]
     delayed: list[Delayed] = Field(
