@@ -6,6 +6,7 @@ pointed at again by a timer of the ledger.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,12 +14,17 @@ if TYPE_CHECKING:
 
     from worker.actors.context import Context
 
-__all__ = ["register"]
+__all__ = ["load", "register"]
+
+
+def load() -> tuple[ModuleType, ...]:
+    """Import all actors but ``send``, which is declared by the engine's side."""
+    from worker.actors import call_back, expand, inbound, poll, reconcile, sync_opt_outs
+
+    return (expand, reconcile, poll, call_back, sync_opt_outs, inbound)
 
 
 def register(broker: dramatiq.Broker, context: Context) -> None:
-    """Declare all actors on ``broker`` but ``send``, which is declared by the engine's side."""
-    from worker.actors import call_back, expand, inbound, poll, reconcile, sync_opt_outs
-
-    for module in (expand, reconcile, poll, call_back, sync_opt_outs, inbound):
+    """Declare them on ``broker``."""
+    for module in load():
         module.register(broker, context)

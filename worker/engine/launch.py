@@ -1,4 +1,4 @@
-"""Start a tree of worker processes in place of this one: check first what can be checked, then execute Dramatiq's CLI."""
+"""Start a tree of worker processes in place of this one: execute the master, with the signals held back until it is there."""
 
 from __future__ import annotations
 
@@ -8,37 +8,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from redis.exceptions import RedisError
-
-from producers.ledger.connection import connect, server_of
-from producers.pointers import QUEUES
-from worker.settings import SettingsError, load_settings
-
-USAGE, UNREACHABLE = 2, 3
+USAGE = 2
 LEAST_THREADS = 8
 
 
 def run_worker(processes: int, threads: int, *, queues: Sequence[str] = ()) -> NoReturn:
     """Replace this process by the master of a worker tree; same process id, so whoever waits for us waits for it.
 
-    Exits with 2 on wrong settings or arguments, 3 when Redis does not answer.
+    Exits with 2 on wrong settings or arguments, 3 when Redis does not answer: the numbers are checked here, what takes
+    loading something by the master (see ``preflight``), which needs it anyway.
     """
-    _check_arguments(processes, threads, queues)
-    try:
-        settings = load_settings("worker")
-    except SettingsError as exc:
-        _exit(USAGE, str(exc))
-    client = connect(settings.redis_url, max_connections=1)
-    try:
-        client.ping()
-    except RedisError as exc:
-        _exit(
-            UNREACHABLE,
-            f"Redis at {server_of(settings.redis_url)} does not answer ({type(exc).__name__}: {exc}): check REDIS_URL, and that "
-            "the server runs",
-        )
-    finally:
-        client.close()
+    if processes < 1:
+        _exit(f"--processes is {processes}, must be at least 1")
+    if threads < LEAST_THREADS:
+        _exit(f"--threads is {threads}, must be at least {LEAST_THREADS}: each queue needs some of its own")
     arguments = ["--processes", str(processes), "--threads", str(threads)]
     if queues:
         arguments += ["--queues", *queues]
@@ -49,16 +32,6 @@ def run_worker(processes: int, threads: int, *, queues: Sequence[str] = ()) -> N
     os.execv(sys.executable, [sys.executable, "-m", "worker.engine.master", *arguments])
 
 
-def _check_arguments(processes: int, threads: int, queues: Sequence[str]) -> None:
-    if processes < 1:
-        _exit(USAGE, f"--processes is {processes}, must be at least 1")
-    if threads < LEAST_THREADS:
-        _exit(USAGE, f"--threads is {threads}, must be at least {LEAST_THREADS}: each queue needs some of its own")
-    for queue in queues:
-        if queue not in QUEUES:
-            _exit(USAGE, f"--queues has {queue!r}: use some of {', '.join(QUEUES)}")
-
-
-def _exit(code: int, message: str) -> NoReturn:
+def _exit(message: str) -> NoReturn:
     print(f"notify: {message}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(USAGE)

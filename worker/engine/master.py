@@ -1,22 +1,25 @@
 """Dramatiq's own CLI, as the master of a tree of worker processes, with signals that are safe at any instant.
 
 Run as ``python -m worker.engine.master --processes 1 --threads 16`` by ``notify worker``, which blocks the signals
-before it does so: one that comes during the start waits until handlers stand. Knows nothing of settings, and does not
-import ``worker.main``: a broker made before the fork would give all processes one identity.
+before it does so: one that comes during the start waits until handlers stand. Loads what its processes need, and does
+not import ``worker.main``: a broker made before the fork would give all processes one identity.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
+from worker.engine import preflight
 
-# Read by Dramatiq when it is imported. Milliseconds until a consumer that raised starts again; ours never raise.
-os.environ.setdefault("dramatiq_restart_delay", "250")
+preflight.load()  # before anything else would load some of it in its costlier way
 
-import dramatiq.cli
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 
-from worker.engine.shutdown import drop_repeated_signals
+import dramatiq.cli  # noqa: E402
+
+from worker.engine.shutdown import drop_repeated_signals  # noqa: E402
 
 BROKER = "worker.main:broker"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -51,9 +54,33 @@ def watch_boot() -> None:
     signal.setitimer(signal.ITIMER_REAL, BOOT_LOOK_S, BOOT_LOOK_S)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the tree until it ends. Returns the exit code: 0 after a signal."""
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Meanwhile a signal ends this process with 0: nothing has been started. Before and after, it waits."""
+
+    def end(_signal: int, _frame: object) -> None:
+        os._exit(0)
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    yield
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tree until it ends. Returns the exit code: 0 after a signal, 2 or 3 if it must not start."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    given = [BROKER, "--worker-shutdown-timeout", str(SHUTDOWN_MS), "--skip-logging", *arguments]
+    options = dramatiq.cli.make_argument_parser().parse_args(given)  # type: ignore[no-untyped-call]
+    try:
+        with _ended_by_signals():
+            preflight.check(options.queues or ())
+    except preflight.NotReady as problem:
+        print(f"notify: {problem}", file=sys.stderr)
+        return problem.code
     unblock = dramatiq.cli.try_unblock_signals
     master = os.getpid()
 
@@ -68,9 +95,7 @@ def main(arguments: list[str]) -> int:
 
     dramatiq.cli.try_unblock_signals = unblock_safely
     watch_boot()
-    given = [BROKER, "--worker-shutdown-timeout", str(SHUTDOWN_MS), "--skip-logging", *arguments]
-    parser = dramatiq.cli.make_argument_parser()  # type: ignore[no-untyped-call]
-    code: int = dramatiq.cli.main(parser.parse_args(given))  # type: ignore[no-untyped-call]
+    code: int = dramatiq.cli.main(options)  # type: ignore[no-untyped-call]
     for number in SIGNALS:  # the interpreter resets handlers on its way out, and a late signal would kill it
         signal.signal(number, signal.SIG_IGN)
     return code

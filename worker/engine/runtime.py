@@ -219,6 +219,7 @@ def _quiet_the_collector() -> None:
     """Spare the garbage collector what never becomes garbage: a full pass over the SDK's models takes longer than a slot."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # the master turned it off while it loaded
     gc.set_threshold(20_000, 20, 20)
 
 

@@ -238,6 +238,13 @@ class Gateway:
         return _Answer(response.status_code, response.headers, response.content)
 
 
+def load() -> None:
+    """Import what a gateway imports when it is made, for processes that will inherit it."""
+    _direct_class()
+    _connector_class()
+    import httpx_aiohttp  # noqa: F401
+
+
 def _read_message(data: Any, now_us: int) -> Fact | None:
     return fact_from_message(data, now_us=now_us) if isinstance(data, dict) and data.get("id") else None
 

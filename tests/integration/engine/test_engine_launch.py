@@ -17,7 +17,7 @@ RUN = (
 )
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, code: str = RUN, **variables: str) -> subprocess.CompletedProcess[str]:
     (folder / "notify.toml").write_text(CONFIG)
     given = {
         "PATH": os.environ["PATH"],
@@ -27,7 +27,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         "TELNYX_API_KEY": "KEY0123456789",
         **variables,
     }
-    command = [sys.executable, "-c", RUN, *arguments]
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -82,3 +82,26 @@ def test_the_first_signal_counts_and_later_ones_are_dropped() -> None:
     done = subprocess.run([sys.executable, "-c", HANDLERS], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("once\n", 0), done.stderr
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # in a process of its own, not in this one
+
+
+LOADED_BEFORE_THE_FORK = """
+import gc, sys
+from worker.engine import preflight
+preflight.load()
+before = set(sys.modules)
+import worker.main
+from worker.telnyx.gateway import Gateway
+async def make():
+    await Gateway("KEY0123456789", "http://127.0.0.1:1/v2", public_url=None).aclose()
+import asyncio
+asyncio.run(make())
+ours = ("worker", "producers", "telnyx", "redis", "dramatiq", "httpx", "aiohttp", "pydantic", "structlog", "jinja2")
+print("later:", sorted(name for name in set(sys.modules) - before if name.split(".")[0] in ours))
+print("needless:", [name for name in ("rich", "click", "opentelemetry") if name in sys.modules], gc.isenabled())
+"""
+
+
+def test_processes_of_a_tree_inherit_what_they_need_loaded(tmp_path: Path) -> None:
+    """Each would otherwise load it again, at the cost of the trees beside it."""
+    done = run(tmp_path, "1", "8", code=LOADED_BEFORE_THE_FORK)
+    assert done.stdout == "later: ['worker.main']\nneedless: [] False\n", done.stderr
