@@ -22,7 +22,7 @@ import aiohttp  # noqa: E402
 from worker.engine import runtime, slot_consumer  # noqa: E402
 from worker.telnyx import gateway  # noqa: E402
 from worker.telnyx.builder import Request  # noqa: E402
-from worker.telnyx.outcomes import Outcome, from_response, uncertain  # noqa: E402
+from worker.telnyx.outcomes import Outcome, from_response, not_sent, uncertain  # noqa: E402
 
 GRANT_THREAD, LOOP_THREAD = "bench-grant", "bench-loop"
 _named = threading.local()
@@ -65,13 +65,15 @@ class BareGateway(gateway.Gateway):
 
     async def send(self, request: Request, *, is_resend: bool = False, deadline_s: float | None = None) -> Outcome:
         headers = {**self._headers, "Idempotency-Key": request.key}
+        flight = gateway._Flight(deadline_s=deadline_s)
+        gateway._flight.set(flight)  # of this message's task: the connector looks at the clock for it
         try:
             async with self._session.post(
                 self._base_url + request.path, json=request.body, headers=headers
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return uncertain("cut")
+            return not_sent(flight.late) if flight.late else uncertain("cut")
         return from_response(
             response.status,
             {name.lower(): value for name, value in response.headers.items()},

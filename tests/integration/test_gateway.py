@@ -501,6 +501,8 @@ async def test_a_request_that_is_connected_after_its_deadline_does_not_leave_and
         assert (late.kind, late.reason, server.received) == ("not_sent", "late", [])
         again = await client.send(sms(), deadline_s=time.monotonic() + 5)
         assert (again.kind, len(server.received), server.connections) == ("accepted", 1, 1)
+        stalled = await client.send(sms(), deadline_s=time.monotonic() - 0.001)
+        assert (stalled.kind, stalled.reason, len(server.received)) == ("not_sent", "stalled", 1)
 
 
 async def test_the_total_over_before_a_connection_stands_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

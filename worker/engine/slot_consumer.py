@@ -32,7 +32,7 @@ from worker.engine.identity import Identity
 from worker.sending.slots import DueSlot
 
 ACTOR = "send"
-GAP_S = 0.010  # between two grants, unless rung: else every process wakes at every lane's due time
+GAP_S = 0.015  # between two grants, unless rung: else every process wakes at every lane's due time
 RUNG_GAP_S = 0.002
 LO_S = calls.GRANT_LO_US / 1e6  # a lane may be served this long before it is due
 LONGEST_S = 1.0

@@ -34,8 +34,9 @@ from worker.telnyx.outcomes import Outcome
 
 POISON_DELAY_S = 1.0
 MISSED_SAID_EACH_S = 5.0
-PATIENCE = 0.75  # of the tolerance: from the last look at the clock to the wire it takes a little more, up to some milliseconds
-LATE, LATE_TRIES = "late", 3
+# Of the tolerance: until when a request may be begun, and until when its bytes may leave. Between the two it is made.
+BEGUN_WITHIN, OUT_WITHIN = 0.9, 0.97
+LATE, STALLED, LATE_TRIES = "late", "stalled", 3
 _REMEMBERED = 1000
 
 log = structlog.get_logger(__name__)
@@ -105,9 +106,9 @@ class Sender:
                 return
             await _until(due.at_s)
             reach("request.before")
-            if time.monotonic() > _last_instant_s(taken, due):
+            if time.monotonic() > _at_most(BEGUN_WITHIN, taken, due):
                 result, missed = not_sent(taken, LATE), True
-                self._note_missed(due, "stalled")
+                self._note_missed(due, STALLED)
                 return
             due.hand.posted()
             result = uncertain(taken, "interrupted")  # what remains if this task is cancelled from here on
@@ -147,6 +148,9 @@ class Sender:
             log.error("request_failed", message_id=taken.message, exc_info=True)
             outcome = Outcome(kind="uncertain", reason="internal")
         reach("answer.before")
+        if outcome.kind == "not_sent" and outcome.reason == STALLED:
+            self._note_missed(due, STALLED)
+            return not_sent(taken, LATE)
         if outcome.kind == "not_sent" and outcome.reason == LATE:
             self._late[taken.message] = self._late.pop(taken.message, 0) + 1
             return not_sent(taken, LATE)
@@ -170,7 +174,7 @@ class Sender:
             self._late.popitem(last=False)
         if self._late.get(taken.message, 0) >= LATE_TRIES:
             return None
-        return _last_instant_s(taken, due)
+        return _at_most(OUT_WITHIN, taken, due)
 
     def _say(self, taken: Taken, due: DueSlot, outcome: Outcome, took_ms: int) -> None:
         write = log.error if outcome.alert else log.info
@@ -186,8 +190,9 @@ class Sender:
         )
 
 
-def _last_instant_s(taken: Taken, due: DueSlot) -> float:
-    return due.at_s + taken.tolerance_us / 1e6 * PATIENCE
+def _at_most(part: float, taken: Taken, due: DueSlot) -> float:
+    """The instant at which this part of the slot's tolerance is over."""
+    return due.at_s + taken.tolerance_us / 1e6 * part
 
 
 async def _until(at_s: float) -> None:

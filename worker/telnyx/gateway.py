@@ -6,7 +6,7 @@ two texts. Invariants, each with a test named after it:
 - A send makes at most one request. Redirects are not followed either.
 - Whether a byte can have left is known from the connection itself, not from the type of an exception: the transport
   reports a connection that was cut after the request as a connect timeout.
-- A request whose connection came to be after its deadline does not leave; the connection is kept for the next one.
+- A request that has a connection only after its deadline does not leave; the connection is kept for the next one.
 - A cancelled send is no verdict: CancelledError passes through, and its caller must call it uncertain.
 """
 
@@ -71,8 +71,8 @@ class _Flight:
     connected: bool = False
     queued: bool = False
     created: bool = False  # its connection had to be made, which may have taken long
-    deadline_s: float | None = None  # monotonic: if its connection is made later, it must not leave any more
-    late: bool = False
+    deadline_s: float | None = None  # monotonic: if it gets its connection later, it must not leave any more
+    late: str = ""  # why it did not leave: a new connection took too long ("late"), or this process stood still ("stalled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ class Gateway:
         Args:
             request: As ``builder.build`` made it.
             is_resend: The same request left before, and no verdict came back.
-            deadline_s: By the monotonic clock: when connecting took longer, the request is ``not_sent`` as ``late``.
+            deadline_s: By the monotonic clock: no byte leaves after it. When connecting took longer, the request is
+                ``not_sent`` as ``late``; when a connection was there and this process too slow, as ``stalled``.
 
         Raises:
             asyncio.CancelledError: The request may have left: the caller must treat it as uncertain.
@@ -281,22 +282,16 @@ def _connector_class() -> type[aiohttp.TCPConnector]:
     import aiohttp
 
     class Punctual(aiohttp.TCPConnector):
-        """Gives no new connection to a request that it comes too late for: between the last look at the clock and the bytes
-        there may be seconds of DNS, TCP and TLS. One from the pool costs no time, so there the first look holds: to look
-        again after the work of building a request would waste that work, on a host that is short of it already."""
+        """Gives no connection to a request that it comes too late for. This is the last look at the clock, right before the
+        bytes: a new connection may take seconds of DNS, TCP and TLS, and other tasks run before one from the pool is given."""
 
         async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
             connection = await super().connect(*args, **kwargs)
             flight = _flight.get()
-            if (
-                flight is None
-                or flight.deadline_s is None
-                or not flight.created
-                or time.monotonic() <= flight.deadline_s
-            ):
+            if flight is None or flight.deadline_s is None or time.monotonic() <= flight.deadline_s:
                 return connection
             connection.release()
-            flight.connected, flight.late = False, True
+            flight.connected, flight.late = False, "late" if flight.created else "stalled"
             raise aiohttp.ClientConnectionError("connected after the deadline")
 
     return Punctual
@@ -363,7 +358,7 @@ async def _note_written(_session: aiohttp.ClientSession, _context: SimpleNamespa
 def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
     """A request without an answer. Without a connection nothing left; with one, anything may have."""
     if flight.late:
-        return not_sent("late")
+        return not_sent(flight.late)
     if flight.connected:
         return uncertain(_broken_reason(exc))
     if isinstance(exc, sdk.load().APIConnectionError | TimeoutError):

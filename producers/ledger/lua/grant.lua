@@ -12,6 +12,7 @@ if call('EXISTS', P .. 'alive:' .. process) == 0 then return { 'lapsed' } end
 call('PEXPIRE', P .. 'alive:' .. process, math.floor(setting('liveness_us', 10000000) / 1000))
 
 local quotas, later, out = {}, {}, {}
+local CLASS = { [0] = '0', '1', '2' }
 for i = 7, #ARGV, 2 do quotas[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 -- Changes of `due` are gathered here (member -> score, or false: out of it) and written before it is read again.
@@ -65,23 +66,30 @@ local function first_queue(names, passed)
   end
 end
 
--- The class of what a lane sends next, by what waits in each class and what is granted already.
-local function next_class(waiting, granted)
-  if waiting[1] > granted then return 0 end
-  return waiting[1] + waiting[2] > granted and 1 or 2
+-- What waits in a class of a lane; if it is drained, of what was there before. Counted when it is asked for, for mostly one
+-- class tells enough.
+local function backlog(lane, drained)
+  local q, counts, last = P .. 'q:' .. lane .. ':', {}, nil
+  if drained then last = call('HMGET', P .. 'lane:' .. lane, 'd0', 'd1', 'd2') end
+  return function(class)
+    local count = counts[class]
+    if not count then
+      local key = q .. CLASS[class]
+      if last then
+        count = call('ZCOUNT', key, '-inf', last[class + 1] or 0)
+      else
+        count = call('ZCARD', key)
+      end
+      counts[class] = count
+    end
+    return count
+  end
 end
 
--- What waits in each class; of a lane that is drained, what was there before. Bulk is counted only where it matters: when
--- the others are not more than `enough`.
-local function backlog(lane, drained, enough)
-  local q = P .. 'q:' .. lane .. ':'
-  if not drained then
-    local urgent, normal = call('ZCARD', q .. '0'), call('ZCARD', q .. '1')
-    return { urgent, normal, urgent + normal > enough and 0 or call('ZCARD', q .. '2') }
-  end
-  local last, counts = call('HMGET', P .. 'lane:' .. lane, 'd0', 'd1', 'd2'), {}
-  for i = 1, 3 do counts[i] = call('ZCOUNT', q .. int(i - 1), '-inf', last[i] or 0) end
-  return counts
+-- The class of what a lane sends next, by what waits in each class and what is granted already.
+local function next_class(waiting, granted)
+  if waiting(0) > granted then return 0 end
+  return waiting(0) + waiting(1) > granted and 1 or 2
 end
 
 -- Slots that were granted and not yet taken; those that nobody came for in time are over.
@@ -109,9 +117,10 @@ local function serve(lane, most, turn)
     end
   end
   local g, granted = P .. 'g:' .. lane, outstanding(lane, own)
-  local waiting = backlog(lane, f[4], granted + math.min(most, HI / own.t) + 2)
-  local bulk = waiting[3]
-  local have = waiting[1] + waiting[2] - granted + (bulk_may_go and bulk or 0)
+  local waiting, enough = backlog(lane, f[4]), math.min(most, HI / own.t) + 2
+  local have = waiting(1) - granted
+  if have <= enough then have = have + waiting(0) end
+  if have <= enough and bulk_may_go then have = have + waiting(2) end
   local given, slot, blocker, queue_at, slots = 0, NOW, 1, nil, {}
   local passed = 1 -- a lane queues at its shared buckets in their order; where it has had its turn it need not queue again
   for i, name in ipairs(names) do
@@ -139,19 +148,22 @@ local function serve(lane, most, turn)
   end
   for i = 1, #slots, 1000 do call('ZADD', g, unpack(slots, i, math.min(i + 999, #slots))) end
   if have > 0 then
-    local class = next_class(waiting, granted)
     if queue_at then
-      place(lane, queue_at, nil, was, class)
+      place(lane, queue_at, nil, was, next_class(waiting, granted))
     elseif slot > NOW + HI then
       -- behind the others of its number (its MMS), who wait for the same instant: else the first by name had all
-      if blocker == 1 then place(lane, 'due', slot + (given > 0 and 1 or 0), was) else place(lane, names[blocker], nil, was, class) end
+      if blocker == 1 then
+        place(lane, 'due', slot + (given > 0 and 1 or 0), was)
+      else
+        place(lane, names[blocker], nil, was, next_class(waiting, granted))
+      end
     elseif turn then -- for its next message it queues from the start
-      place(lane, first_queue(names, 1) or turn, nil, was, class)
+      place(lane, first_queue(names, 1) or turn, nil, was, next_class(waiting, granted))
     else
       later[#later + 1] = lane
       moved['l:' .. lane] = false
     end
-  elseif granted <= 0 and bulk > 0 and not bulk_may_go then
+  elseif granted <= 0 and not bulk_may_go and waiting(2) > 0 then
     place(lane, 'due', math.max(reset, NOW + LO + 1), was)
   elseif granted > 0 then -- all are spoken for: look again when the last slot has lapsed
     local last = given > 0 and slots[#slots] or call('ZRANGE', g, -1, -1)[1]

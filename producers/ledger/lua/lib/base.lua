@@ -12,7 +12,8 @@ do
 end
 local RUNG = {}
 
-local function int(x) return string.format('%.0f', x) end
+local format, floor = string.format, math.floor
+local function int(x) return format('%d', floor(x + 0.5)) end
 
 local function num(x, default) return tonumber(x) or default end
 
