@@ -72,7 +72,9 @@ class _Flight:
     queued: bool = False
     created: bool = False  # its connection had to be made, which may have taken long
     deadline_s: float | None = None  # monotonic: if it gets its connection later, it must not leave any more
-    late: str = ""  # why it did not leave: a new connection took too long ("late"), or this process stood still ("stalled")
+    late: str = (
+        ""  # why it did not leave: a new connection took too long ("late"), or this process stood still ("stalled")
+    )
 
 
 @dataclass(frozen=True, slots=True)
