@@ -328,6 +328,17 @@ def test_a_fallback_overtakes_what_is_still_on_its_way(ledger: Ledger, clock: An
     assert [row for row in events(ledger) if row[0] == "notification.finished"] == []
 
 
+def test_a_take_that_is_repeated_after_a_fallback_overtook_it_still_has_its_content(ledger: Ledger) -> None:
+    """Its first reply was lost; what is sent with nothing in it would be rejected."""
+    queue(ledger)
+    slots = ledger.run(calls.grant("p1", 1, lane_quota=1, quotas={})).slots
+    pairs = [(slot, "b1") for slot in slots]
+    (first,) = ledger.run(calls.take("p1", "k1", pairs)).answers
+    assert isinstance(first, Taken)
+    ledger.run(calls.leg(first.message, 2, "fallback", valid_for_us=HOUR_US))
+    assert ledger.run(calls.take("p1", "k1", pairs)).answers == [first]
+
+
 # --- dead letters
 
 

@@ -286,6 +286,15 @@ def test_an_operators_opt_out_stays_whatever_the_list_says(ledger: Ledger) -> No
     assert out(ledger)
 
 
+def test_an_operator_takes_back_an_opt_out_of_theirs_everywhere(ledger: Ledger) -> None:
+    """Also for a sender of unknown profile, which asks in how many scopes somebody is out."""
+    at = now_us(ledger) - DAY_US
+    say(ledger, "out", TO, "global", source="cli", by_operator=True, occurred_us=at)
+    say(ledger, "in", TO, "global", source="cli", by_operator=True, occurred_us=at + 1)
+    assert ledger.redis.hget(ledger.key(f"o:any:{TO[-4:]}"), TO) is None
+    assert [entry.what for entry in audited(ledger, "out", "in")] == ["in", "out"]
+
+
 def test_a_listed_stop_keeps_who_said_so_first_and_the_evidence(ledger: Ledger) -> None:
     at = now_us(ledger) - DAY_US
     say(ledger, "out", TO, PROFILE, SENDER, occurred_us=at, evidence="event-1")

@@ -46,7 +46,8 @@ if WAITING[last.s] then
 elseif last.s == 'S' or last.s == 'U' then
   call('HSET', mkey(last_id), 'cx', '1')
 end
-drop_content(last_id, last, 0) -- the new leg has it
+-- The new leg has its content. Who is sending the old one may have to be told it again, and its end drops it.
+if last.s ~= 'S' then drop_content(last_id, last, 0) end
 
 enter_leg(id, rec)
 settle_counts()

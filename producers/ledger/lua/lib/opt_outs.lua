@@ -96,7 +96,9 @@ local function set_opt(scope, number, out, at, source, evidence, by_operator, qu
   if out and not before then call('HINCRBY', any, number, 1) end -- first, so that no fault leaves it too low
   local said = (out and 'o:' or 'i:') .. int(at) .. ':' .. (SOURCES[source] or 'p') .. ':' .. string.sub(string.gsub(evidence, ':', '.'), 1, 36)
   call('HSET', key, field, said)
-  local after = out or is_out(by_operator and f[1] or f[2]) -- what the other side said stands
+  local others = f[2]
+  if by_operator then others = f[1] end
+  local after = out or is_out(others) -- what the other side said stands
   if before and not after and call('HINCRBY', any, number, -1) <= 0 then call('HDEL', any, number) end
   if before ~= after and not quiet then
     audit(after and 'out' or 'in', number, '', scope, said, by_operator and 'operator' or 'person')
