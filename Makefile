@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 UV_COMPILE := $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help setup demo test test-slow chaos lint bench bench-pacing lock clean
+.PHONY: help setup demo test test-slow chaos model lint bench bench-pacing lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,13 +23,16 @@ demo: $(STAMP) ## Run a scripted day on an embedded server and a sandbox: no acc
 	@$(RUN)/notify demo $(ARGS)
 
 test: $(STAMP) ## Run the tests (ARGS="-k pacing -x")
-	@$(RUN)/python -m pytest -n 4 --dist loadscope -m "not slow and not chaos" $(ARGS)
+	@$(RUN)/python -m pytest -n 4 --dist loadscope -m "not slow and not chaos and not model" $(ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take over ten seconds each: chaos, whole trees, 100,000 people
 	@$(RUN)/python -m pytest -n 2 --dist loadscope -m slow $(ARGS)
 
 chaos: $(STAMP) ## Kill workers, web and Redis under 20,000 messages (ARGS="--chaos-messages 2000 --chaos-kills 10 --chaos-seed 1")
 	@$(RUN)/python -m pytest -s -m chaos $(ARGS)
+
+model: $(STAMP) ## Walk a million random steps through the ledger and its model (ARGS="--model-steps 2000000 --model-seed 7")
+	@$(RUN)/python -m pytest -s -m model $(ARGS)
 
 lint: $(STAMP) ## Check format, lint, types and the direction of imports
 	@$(RUN)/ruff format --check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger_model.facts import Facts
-from ledger_model.site import LANES, MOST_TRIES, PREFIX, SCOPES
+from ledger_model.site import MOST_TRIES, PREFIX, SCOPES
 from ledger_model.timing import Timing
 from ledger_model.working import Working
 from producers.ledger import calls
@@ -27,7 +27,9 @@ class Finishing(Working, Timing, Facts):
             for process, t in under_way:
                 lost = Finish(message=t.message, token=t.token, outcome="uncertain", why="read_timeout")
                 self.finish(process, [lost])
-        self.live_on(seconds + 12 * die)
+        self.live_on(seconds)
+        if die:
+            self.live_on(5, each_s=2.5)
         self.send(name, 0, 6)
 
     def result(
@@ -53,13 +55,15 @@ class Finishing(Working, Timing, Facts):
     def finished(self, process: str, r: Finish) -> str:
         m = self.messages[r.message]
         before = m.state
-        if self.held.get(process, {}).get(m.id) == r.token:
+        first_time = self.held.get(process, {}).get(m.id) == r.token
+        if first_time:
             del self.held[process][m.id]
         if not self.redis.exists(self.ledger.key(f"m:{m.id}")):
             return "gone"
         if r.outcome == "accepted":
             word = self.learn(m, Fact(ref=None, provider_id=r.provider_id, state="A", to=r.to), answer=True)
-            self.hold(m.lane, r.scope, r.hold_us)
+            if first_time:
+                self.hold(m.lane, r.scope, r.hold_us)
             return word
         if m.token != r.token or not (before == "S" or (before == "U" and r.outcome != "uncertain")):
             return "stale"
@@ -97,6 +101,6 @@ class Finishing(Working, Timing, Facts):
 
     def hold(self, lane_name: str, which: str, hold_us: int) -> None:
         if hold_us:
-            draws = LANES[lane_name]["buckets"]
+            draws = self.draws_on[lane_name]
             bucket = next((b for b in draws if b[0] == PREFIX[which]), draws[0])
             self.holds[bucket] = max(self.holds.get(bucket, 0), self.now + hold_us)

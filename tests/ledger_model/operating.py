@@ -43,4 +43,5 @@ class Operating(World):
         if which == "b_alone":  # it no longer draws on the campaign and the account
             lanes = {**lanes, "b": {**LANES["b"], "buckets": ["s:b"]}}
         self.run_call(calls.publish(publication(lanes, BUCKETS, digest=which), {"d:acme": MIDNIGHTS}))
+        self.draws_on.update({n: row["buckets"] for n, row in lanes.items()})
         self.gone = {"b"} if which == "without_b" else set()

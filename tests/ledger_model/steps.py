@@ -215,7 +215,8 @@ def operate(w: LedgerWorld, d: Draw) -> None:
 
 @step()
 def live_on(w: LedgerWorld, d: Draw) -> None:
-    w.live_on(d.of([1, 3, 8, 20]))
+    times, each_s = d.of([(1, 1), (3, 1), (8, 1), (8, 2.5)])
+    w.live_on(times, each_s=each_s)
 
 
 @step()

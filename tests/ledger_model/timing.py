@@ -81,10 +81,10 @@ class Timing(Lives, Facts):
         assert made == expected
         assert not any(self.is_alive(p) for p in gone), "a living process was robbed"
 
-    def live_on(self, seconds: int) -> None:
+    def live_on(self, times: int, *, each_s: float = 1) -> None:
         """Time passes as it does in a living system."""
-        for _ in range(seconds):
-            self.pass_s(1)
+        for _ in range(times):
+            self.pass_s(each_s)
             self.live("p1")
             self.live("p2")
             self.listen()

@@ -7,7 +7,7 @@ from typing import Any
 from virtual_time import SECOND_US
 
 from ledger_model.lives import Lives
-from ledger_model.site import LANES, LIVE_US, MIDNIGHTS, STALL_US
+from ledger_model.site import LIVE_US, MIDNIGHTS, STALL_US
 from producers.ledger import calls
 from producers.ledger.calls import Missed, Slot, Taken
 
@@ -94,7 +94,7 @@ class Working(Lives):
         assert m.submitted_us <= self.drained.get(m.lane, self.now), "taken although it came after the drain"
         assert self.open_lane(m.lane), "taken from a lane that is held"
         assert self.now <= slot.at_us + max(10_000, min(self.intervals[f"s:{m.lane}"], SECOND_US))
-        for bucket in LANES[m.lane]["buckets"]:
+        for bucket in self.draws_on[m.lane]:
             assert self.now >= self.holds.get(bucket, 0), "taken while a bucket is held"
         assert self.refused(m, builder) is None, "taken although it must not leave"
         assert given.may_be_out is m.maybe

@@ -9,14 +9,15 @@ from typing import Any
 from virtual_time import SECOND_US, VirtualLedger
 
 from ledger_model.messages import Message, Notification
-from ledger_model.site import BUCKETS, FLYING, KEY_LIVES_US, MOST_LOST, SCOPES, WAITING
+from ledger_model.site import BUCKETS, FLYING, KEY_LIVES_US, LANES, MOST_LOST, SCOPES, WAITING
 from producers.ledger.calls import Admission, Fact, Slot, Taken
 
 
 class World:
     """One ledger, two workers that die and come back, a web process that may be deaf."""
 
-    def __init__(self, ledger: VirtualLedger) -> None:
+    def __init__(self, ledger: VirtualLedger, *, thorough: bool = True) -> None:
+        self.thorough = thorough  # check everything wherever it may be checked
         self.ledger = ledger
         self.redis: Any = ledger.redis
         self.notifications: list[Notification] = []
@@ -35,6 +36,7 @@ class World:
         self.paused: set[str] = set()
         self.drained: dict[str, int] = {}
         self.gone: set[str] = set()
+        self.draws_on = {n: row["buckets"] for n, row in LANES.items()}  # as was published last
         self.holds: dict[str, int] = {}
         self.intervals = {n: b["t_us"] for n, b in BUCKETS.items() if "t_us" in b}
         self.said: dict[tuple[str, str, bool], tuple[int, bool]] = {}
@@ -102,6 +104,8 @@ class World:
     def again(self, m: Message, delay_us: int) -> None:
         if m.cancelled:
             m.state = m.end("C")
+        elif m.maybe and m.job_type == "careful":
+            m.state = "X"
         elif self.now >= m.until_us:
             m.state = m.end("E")
         elif delay_us:
