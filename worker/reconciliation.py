@@ -81,9 +81,7 @@ def _fetch(batch: str, ledger: Ledger) -> tuple[bytes | None, int]:
         body, heard_us, (seconds, micros) = pipe.execute()
     if body is None or heard_us is None or seconds * 1_000_000 + micros - heard_us < LATE_US:
         return body, 0
-    tries: Any = ledger.redis.hincrby(ledger.key("rxt"), batch, 1)
-    ledger.redis.expire(ledger.key("rxt"), TRIES_KEPT_S)
-    return body, int(tries)
+    return body, ledger.run(calls.reread(batch, None, kept_s=TRIES_KEPT_S))
 
 
 def _apply(batch: str, body: bytes, ledger: Ledger) -> Counter[str]:
@@ -111,7 +109,7 @@ def _carefully(batch: str, body: bytes, ledger: Ledger) -> Counter[str]:
     redis: Any = ledger.redis
 
     def note(position: int) -> None:
-        patiently(lambda: redis.hset(ledger.key("rxt"), f"{batch}@", position))
+        patiently(lambda: ledger.run(calls.reread(batch, position, kept_s=TRIES_KEPT_S)))
 
     noted = patiently(lambda: redis.hget(ledger.key("rxt"), f"{batch}@"))
     begun = -2 if noted is None else int(noted)
@@ -209,10 +207,8 @@ def tell_of_rests(facts: list[calls.Fact]) -> None:
 def put_aside(asides: list[Aside], *, ledger: Ledger) -> None:
     """Keep what we could not use. It succeeds or raises, so nothing is forgotten on a server that takes no writes."""
     for aside in asides:
-        fields: Any = {"why": aside.why, "event": aside.event[:ODD_EVENT_MAX_CHARS]}
-        patiently(
-            lambda fields=fields: ledger.redis.xadd(ledger.key("odd"), fields, maxlen=ODD_KEPT, approximate=True)  # type: ignore[misc]
-        )
+        call = calls.aside(aside.why, aside.event[:ODD_EVENT_MAX_CHARS], kept=ODD_KEPT)
+        patiently(lambda call=call: ledger.run(call))  # type: ignore[misc]
         log.warning("event_put_aside", why=aside.why)
 
 

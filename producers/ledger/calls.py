@@ -571,6 +571,16 @@ def click(event: str, provider_id: str, url: str) -> Call[str]:
     return Call("click", [event, provider_id, url], _text)
 
 
+def aside(why: str, event: str, *, kept: int) -> Call[int]:
+    """Keep an event that could not be used, as one of about ``kept``, although the server is full."""
+    return Call("aside", [kept, why, event], int)
+
+
+def reread(batch: str, position: int | None, *, kept_s: int) -> Call[int]:
+    """Note that a late batch is read once more (None), or the position of the event that is about to be. How often it was."""
+    return Call("reread", [batch, kept_s, "" if position is None else position], int)
+
+
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:
     """Pause or drain (with a reason), resume, or re-rate a lane (microseconds a unit, or "configured").
 

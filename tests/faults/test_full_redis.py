@@ -20,6 +20,7 @@ from producers.pointers import EXPAND, EXPAND_URGENT, Pointers
 from tests.integration.engine.test_engine_consumers import Engine, fetch, keys_of
 from tests.service_kit import Service, running_service, terminate, wait_until
 from worker.embedded import EmbeddedServer
+from worker.reconciliation import LATE_TRIES, reconcile
 
 Numbers = Callable[[int], list[str]]
 LONE, MANY = 5, 10
@@ -106,3 +107,17 @@ def test_a_full_server_takes_back_what_was_fetched(full_ledger: Ledger, fate: st
     assert full_ledger.redis.llen(keys.waiting) == (fate == "requeue")
     assert full_ledger.redis.zcard(keys.aside) == (fate == "nack")
     assert fetch(engine.consume(EXPAND)).args[0] == "b" * 32
+
+
+@pytest.mark.parametrize("tries", [0, LATE_TRIES])
+def test_a_full_server_takes_what_could_not_be_read_and_what_is_read_once_more(full_ledger: Ledger, tries: int) -> None:
+    """Else a receipt behind a poisonous one would wait for room, and its text stay in doubt until it is sent again."""
+    ledger, redis = full_ledger, full_ledger.redis
+    batch = "b" * 32
+    heard_us = ledger.run(calls.hear(batch, json.dumps(["{broken", "{}"]).encode()))
+    redis.zadd(ledger.key("rx"), {batch: heard_us - 3_600_000_000})
+    redis.hset(ledger.key("rxt"), batch, tries)
+    redis.config_set("maxmemory", 1)
+    reconcile(batch, ledger=ledger)
+    assert redis.zcard(ledger.key("rx")) == 0
+    assert [fields[b"why"] for _, fields in redis.xrange(ledger.key("odd"))] == [b"not_a_receipt"] * 2

@@ -8,12 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from ledger_kit import lane
+from ledger_kit import finish, lane, publication, queue, take_now
 from pacing_kit import Left, Workers, accepted, fill, publish, refused, virtual
 from virtual_time import HOUR_US, MINUTE_US, SECOND_US, VirtualLedger
 
 from producers.ledger import calls
 from producers.ledger.calls import GRANT_HI_US, Fact, Finish, Rest, RestScope, Taken
+from producers.ledger.ledger import Ledger
 from worker.publishing import midnights
 from worker.telnyx.errors import classify
 
@@ -198,3 +199,24 @@ def test_while_nothing_clear_comes_back_one_request_asks_each_five_seconds(virtu
     first = workers.run_for(7 * SECOND_US)
     assert len(first) >= 10, "a clear answer ends it at once"
     assert interval_us(workers) == pytest.approx(T_US, rel=0.01)
+
+
+def test_only_who_was_asked_ends_the_probing(ledger: Ledger) -> None:
+    """A request that cannot be made says nothing about whether anybody answers."""
+    lanes = {"alerts": lane("alerts", "s:alerts", "a:sms", profile="p1")}
+    buckets = {"s:alerts": {"t_us": 1_000, "tol_us": 60_000_000}, "a:sms": {"t_us": 1_000}}
+    ledger.run(calls.publish(publication(lanes, buckets), {}))
+    ledger.run(calls.beat("p1", "first"))
+    for _ in range(3):
+        queue(ledger)
+    silent, local, asked = take_now(ledger, hands=3)
+    finish(ledger, silent, "uncertain", why="cut", hold_us=5_000_000, scope="account", silence=True)
+
+    def probes() -> bool:
+        return bool(ledger.redis.hexists(ledger.key("b:a:sms"), "probe"))
+
+    assert probes()
+    finish(ledger, local, "rejected", why="unsendable")
+    assert probes()
+    finish(ledger, asked, "rejected", why="40310")
+    assert not probes()

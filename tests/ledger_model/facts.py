@@ -24,6 +24,9 @@ class Facts(World):
                 word = "duplicate"
         letter = fact.state
         if m.group:
+            m.members = m.members or {
+                number: "A" for number in m.to.split(",")
+            }  # it ended before anybody looked at them
             for number, new in fact.to:
                 if m.members.get(number) not in (None, "O") and RANK[new] > RANK[m.members[number]]:
                     m.members[number] = new

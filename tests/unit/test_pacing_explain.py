@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pacing.explain import DAY_US, Bucket, explain
+from worker.pacing.explain import DAY_US, UNPUBLISHED_US, Bucket, explain
 from worker.pacing.lanes import LaneView
 
 NOW = 1_700_000_000_000_000
@@ -83,3 +83,10 @@ def test_the_bucket_that_rules_is_one_of_the_lanes_and_none_lets_it_be_done_earl
     assert found.rules in buckets
     assert found.done_us is not None
     assert all(found.done_us >= b.done_us(waiting, NOW) for b in buckets)
+
+
+def test_a_limit_that_was_never_published_is_unknown_and_slow() -> None:
+    unknown = Bucket(name="a:sms", interval_us=UNPUBLISHED_US, published=False)
+    found = explain(lane(), [OWN, unknown], {"s:alerts": 100, "a:sms": 100}, now_us=NOW)
+    assert (found.rules, found.done_us) == (unknown, NOW + 100_000_000)
+    assert "unknown here and counts as one a second" in found.words

@@ -121,6 +121,8 @@ def _explained(explanation: Explanation) -> dict[str, Any]:
     from worker.web.presenting import hold_reason
 
     def rate(bucket: Bucket) -> str:
+        if not bucket.published:
+            return "unknown: counts as one a second"
         if bucket.cap is not None:
             return f"{bucket.used:,} of {bucket.cap:,} today"
         if bucket.interval_us is None:

@@ -22,6 +22,7 @@ from worker.pacing.lanes import SILENCE, LaneView, read_lanes
 from worker.pacing.rates import speed
 
 DAY_US = 86_400_000_000
+UNPUBLISHED_US = 1_000_000  # as buckets.lua has it: slow and seen, never unlimited
 KINDS = {
     "s": "the sender's own rate",
     "c": "the campaign's limit, set by its class at AT&T",
@@ -35,6 +36,8 @@ KINDS = {
 class Bucket:
     """What a lane draws on. A pace has ``interval_us``; a daily cap ``cap``, ``used`` and ``reset_us``; a gate neither.
 
+    One that was never ``published`` counts as a pace of one a second.
+
     ``speed``: the share of its rate that a pace may use now, which ``interval_us`` has in it; ``slowed_by``: why.
     """
 
@@ -47,6 +50,7 @@ class Bucket:
     why: str = ""
     speed: float = 1.0
     slowed_by: str = ""
+    published: bool = True
 
     @property
     def meaning(self) -> str:
@@ -118,6 +122,10 @@ def _words(lane: LaneView, rules: Bucket, now_us: int) -> str:
 
 
 def _ruled(rules: Bucket, now_us: int) -> str:
+    if not rules.published:
+        return (
+            f"{rules.meaning} ({rules.name}) is unknown here and counts as one a second: restart a worker to publish it"
+        )
     if rules.held_until_us > now_us:
         return f"{rules.meaning} ({rules.name}) rests: {rules.why or 'held'}"
     if rules.cap is not None:
@@ -162,10 +170,11 @@ def _bucket(name: str, row: Mapping[bytes, bytes], now_us: int) -> Bucket:
         return int(float(row.get(field, b"0")))
 
     hold, probe = number(b"hold"), number(b"probe")
+    known = any(field in row for field in (b"t", b"cap", b"gate"))
     share = speed(row.get(b"sp", b"").decode(), now_us)
     return Bucket(
         name=name,
-        interval_us=math.ceil(number(b"t") / share) if b"t" in row else None,
+        interval_us=math.ceil(number(b"t") / share) if b"t" in row else None if known else UNPUBLISHED_US,
         cap=number(b"cap") if b"cap" in row else None,
         used=number(b"used"),
         reset_us=number(b"reset"),
@@ -173,4 +182,5 @@ def _bucket(name: str, row: Mapping[bytes, bytes], now_us: int) -> Bucket:
         why=SILENCE if probe > hold else row.get(b"why", b"").decode(errors="replace"),
         speed=share,
         slowed_by=row.get(b"spw", b"").decode(errors="replace"),
+        published=known,
     )

@@ -30,7 +30,7 @@ from worker.sending.parts import other_count
 from worker.sending.slots import DueSlot, LaneSpec
 from worker.sending.verdicts import not_sent, to_finish, unbuildable, uncertain
 from worker.telnyx.builder import Content, Request, build
-from worker.telnyx.outcomes import Outcome
+from worker.telnyx.outcomes import UNSENDABLE, Outcome
 
 POISON_DELAY_S = 1.0
 MISSED_SAID_EACH_S = 5.0
@@ -155,7 +155,8 @@ class Sender:
             self._late[taken.message] = self._late.pop(taken.message, 0) + 1
             return not_sent(taken, LATE)
         self._late.pop(taken.message, None)
-        self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
+        if outcome.reason != UNSENDABLE:  # nobody was asked, so that says nothing about who answers
+            self._streak = self._streak + 1 if outcome.kind in ("uncertain", "not_sent") else 0
         took_ms = round((time.monotonic() - started_s) * 1000)
         self._say(taken, due, outcome, took_ms)
         finish = to_finish(taken, outcome, streak=self._streak, rng=self._rng)

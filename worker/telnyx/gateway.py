@@ -30,6 +30,7 @@ from worker.telnyx import sdk
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message
 from worker.telnyx.opt_out_list import OptOutPage, list_path, read_page
 from worker.telnyx.outcomes import (
+    UNSENDABLE,
     NotFound,
     Outcome,
     Unavailable,
@@ -366,7 +367,7 @@ def _from_failure(exc: Exception, flight: _Flight) -> Outcome:
     if isinstance(exc, sdk.load().APIConnectionError | TimeoutError):
         return not_sent("pool" if flight.queued else _unconnected_reason(exc))
     # Not the network: the SDK could not make a request of these arguments, and never will.
-    return Outcome(kind="rejected", reason="unsendable", title=type(exc).__name__, alert=True)
+    return Outcome(kind="rejected", reason=UNSENDABLE, title=type(exc).__name__, alert=True)
 
 
 def _unconnected_reason(exc: BaseException) -> str:

@@ -56,6 +56,7 @@ _KIND_OF: Final[dict[Class, Kind]] = {
     Class.INDETERMINATE: "uncertain",
     Class.CONFLICT_RETRY: "conflict",
 }
+UNSENDABLE: Final = "unsendable"  # no request could be made: nobody was asked
 MAX_RETRY_AFTER_S: Final = 3600.0  # an answer that asks for more is more likely a mistake than a plan
 _UNIX_TIME_FROM: Final = 1e9  # x-ratelimit-reset is seconds left on one page of Telnyx's, a Unix time on another
 _REASON = re.compile(r"[a-z0-9_]{1,24}")

@@ -112,7 +112,8 @@ local function record_result(r)
   local mid = r.m
   local rec = record(mid)
   local word
-  if rec.ln and r.o ~= 'uncertain' and r.o ~= 'not_sent' then hear_of(of_lane(rec)) end
+  local asked = r.o ~= 'uncertain' and r.o ~= 'not_sent' and r.why ~= 'unsendable' -- else nobody was, or nobody spoke
+  if rec.ln and asked then hear_of(of_lane(rec)) end
   if not rec.s then
     word = 'gone'
   elseif r.o == 'accepted' then

@@ -22,7 +22,7 @@ from worker.publication import publication
 from worker.publishing import publish
 from worker.sending.failover import Failover
 from worker.sending.finisher import Finisher
-from worker.sending.sender import Sender
+from worker.sending.sender import OUT_WITHIN, Sender
 from worker.sending.slots import DueSlot, LaneSpec, lane_specs
 from worker.sending.takes import TakeSchedule
 from worker.settings import parse_config
@@ -195,7 +195,7 @@ def test_what_was_connected_too_late_goes_back_unsent_and_the_fourth_time_goes_a
                 assert deadline_s is None
             else:
                 assert deadline_s is not None
-                assert deadline_s - due.at_s == pytest.approx(TOLERANCE_S * 0.75)
+                assert deadline_s - due.at_s == pytest.approx(TOLERANCE_S * OUT_WITHIN)
         await ours.aclose()
 
     run(work())
