@@ -24,9 +24,7 @@ class Facts(World):
                 word = "duplicate"
         letter = fact.state
         if m.group:
-            m.members = m.members or {
-                number: "A" for number in m.to.split(",")
-            }  # it ended before anybody looked at them
+            m.members = m.members or dict.fromkeys(m.to.split(","), "A")  # it ended before anybody looked at them
             for number, new in fact.to:
                 if m.members.get(number) not in (None, "O") and RANK[new] > RANK[m.members[number]]:
                     m.members[number] = new
