@@ -41,6 +41,8 @@ STEPS = {
     "wake": "do what timers are due for; after: with pointers that are not pushed yet",
     "reap": "put in doubt what the dead were sending",
     "poll": "record what Telnyx says when asked",
+    "withdraw": "ask the provider to give a scheduled message back",
+    "withdrawn": "record what it answered",
     # the way of a callback
     "claim": "take callbacks that are due; after: with some",
     "callback": "tell an app",

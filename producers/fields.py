@@ -26,6 +26,8 @@ WHATSAPP_MAX_BYTES = 32_768
 KEY_MAX_CHARS = 255
 VALID_FOR_MAX = timedelta(days=7)
 SEND_AT_MAX = timedelta(days=366)
+SCHEDULES = ("local", "provider")
+UNSCHEDULED_CHANNELS = frozenset({"group_mms", "whatsapp"})  # Telnyx takes no send_at for them
 PRIORITIES = {"urgent": 0, "normal": 1, "bulk": 2}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -164,6 +166,14 @@ def valid_for_of(value: object, field: str, problems: Problems) -> int | None:
         problems.add(field, quoted(str(value)), f"choose more than 0 and at most {VALID_FOR_MAX.days}d")
     else:
         return length // _MICROSECOND
+    return None
+
+
+def schedule_of(value: object, field: str, problems: Problems) -> str | None:
+    """Who holds a message until its ``send_at``."""
+    if isinstance(value, str) and value in SCHEDULES:
+        return value
+    problems.add(field, quoted(value), "write local (held here until send_at) or provider (handed over ahead)")
     return None
 
 

@@ -26,8 +26,8 @@ from producers.problems import Problems, described, nearest, quoted
 from producers.recipients import Recipient, Wanted, check_known, read_recipients
 
 FIELDS = (
-    "job_type", "to", "text", "variables", "media_urls", "subject", "whatsapp", "send_at", "valid_for", "priority",
-    "idempotency_key", "metadata", "callback_url",
+    "job_type", "to", "text", "variables", "media_urls", "subject", "whatsapp", "send_at", "schedule", "valid_for",
+    "priority", "idempotency_key", "metadata", "callback_url",
 )  # fmt: skip
 CHUNK_RECIPIENTS = 200
 JOB_TYPES_SHOWN = 10
@@ -45,6 +45,7 @@ class ValidRequest:
         group: All recipients get one message together.
         content: Of ``text, variables, media_urls, subject, whatsapp`` those that were given.
         send_at_us: Microseconds of the epoch; None is now, also when the time that was asked for has passed.
+        schedule: Who holds it until then, ``local`` or ``provider``; None: as its job type says.
         valid_for_us: Counts from the later of enqueue and ``send_at``.
         asked: What the request said of time and priority, before defaults.
     """
@@ -55,11 +56,12 @@ class ValidRequest:
     group: bool = False
     content: dict[str, Any] = field(repr=False)
     send_at_us: int | None = None
+    schedule: str | None = None
     valid_for_us: int
     metadata: dict[str, Any] | None = field(default=None, repr=False)
     callback_url: str | None = field(default=None, repr=False)
     idempotency_key: str | None = field(default=None, repr=False)
-    asked: dict[str, int | None] = field(default_factory=dict, repr=False)
+    asked: dict[str, int | str | None] = field(default_factory=dict, repr=False)
 
     @property
     def message_count(self) -> int:
@@ -140,6 +142,7 @@ def _read(
         rules = ContentRules(name=name, job=job, read=content, given=reader.given, path=reader.path, problems=problems)
         rules.check()
     send_at_us = reader.read("send_at", partial(fields.send_at_of, now_us=now_us))
+    schedule = reader.schedule(job)
     valid_for_us = reader.read("valid_for", fields.valid_for_of)
     priority = reader.read("priority", fields.priority_of)
     key = reader.read("idempotency_key", fields.idempotency_key_of)
@@ -154,11 +157,14 @@ def _read(
         group=job["group"],
         content=content,
         send_at_us=send_at_us if send_at_us is not None and send_at_us > now_us else None,
+        schedule=schedule,
         valid_for_us=job["valid_for_s"] * 1_000_000 if valid_for_us is None else valid_for_us,
         metadata=metadata,
         callback_url=callback_url,
         idempotency_key=key,
-        asked={"send_at": send_at_us, "valid_for": valid_for_us, "priority": priority},
+        # what is not given is absent where it came later than the others: a key must outlive a release
+        asked={"send_at": send_at_us, "valid_for": valid_for_us, "priority": priority}
+        | ({"schedule": schedule} if schedule else {}),
     )
 
 
@@ -193,6 +199,15 @@ class _Reader:
         remedy = nearest(name, job_types, otherwise=otherwise) if isinstance(name, str) else otherwise
         self.problems.add(self.path("job_type"), "missing" if name is None else quoted(name), remedy)
         return "", None
+
+    def schedule(self, job: JobType | None) -> str | None:
+        word = self.read("schedule", fields.schedule_of)
+        if word == "provider" and "send_at" not in self.given:
+            self.problems.add(self.path("schedule"), quoted(word), "give send_at too: without it nothing is scheduled")
+        elif word == "provider" and job is not None and job["channel"] in fields.UNSCHEDULED_CHANNELS:
+            remedy = f"remove it: Telnyx schedules no messages of channel {job['channel']}"
+            self.problems.add(self.path("schedule"), quoted(word), remedy)
+        return word
 
     def content(self) -> dict[str, Any]:
         read = {

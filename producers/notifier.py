@@ -51,6 +51,13 @@ class Enqueued(NamedTuple):
     repeated: bool
 
 
+class Stopped(NamedTuple):
+    """What a cancel did: ``asked_back`` counts what the provider holds for its time, and is to give back."""
+
+    messages: int
+    asked_back: int
+
+
 class Status(NamedTuple):
     """The state of a notification. ``state_counts`` counts all messages by state; ``messages`` is one page of them."""
 
@@ -119,6 +126,7 @@ class Notifier:
         subject: str | None = None,
         whatsapp: Mapping[str, Any] | None = None,
         send_at: datetime | str | None = None,
+        schedule: str | None = None,
         valid_for: str | timedelta | None = None,
         priority: str | None = None,
         idempotency_key: str | None = None,
@@ -131,6 +139,8 @@ class Notifier:
             to: E.164 numbers; a list may hold ``{"to": number, "variables": {...}}``. Duplicates count once.
             variables: For the job type's template.
             send_at: An aware datetime or RFC 3339 with offset; not before this instant.
+            schedule: Who holds it until then: ``"local"`` or ``"provider"`` (Telnyx, 5 minutes to 5 days ahead); default: the
+                job type's.
             valid_for: ``"5m"`` or a timedelta, from the later of now and ``send_at``; after it nothing is sent.
             priority: urgent, normal or bulk, instead of the job type's.
             idempotency_key: The same key with the same request gives the same ticket, for as long as the record lives.
@@ -143,8 +153,9 @@ class Notifier:
         """
         given = {
             "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": media_urls or None,
-            "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "valid_for": valid_for, "priority": priority,
-            "idempotency_key": idempotency_key, "metadata": metadata, "callback_url": callback_url,
+            "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "schedule": schedule,
+            "valid_for": valid_for, "priority": priority, "idempotency_key": idempotency_key, "metadata": metadata,
+            "callback_url": callback_url,
         }  # fmt: skip
         return self.enqueue_as(self.client, {k: v for k, v in given.items() if v is not None}).ticket
 
@@ -207,6 +218,8 @@ class Notifier:
     def cancel(self, id: str) -> int:
         """Stop what has not left yet; how many messages were stopped. Safe to repeat.
 
+        What the provider holds for its time is asked back, and not counted: its state tells when the provider has answered.
+
         Raises:
             NotFound: unknown, another client's, or older than the retention.
         """
@@ -215,17 +228,22 @@ class Notifier:
 
     def cancel_any(self, id: str) -> int:
         """As :meth:`cancel`, whoever's it is: for operators and the API, which have checked."""
+        return self.stop_any(id).messages
+
+    def stop_any(self, id: str) -> Stopped:
+        """As :meth:`cancel_any`, and how many are asked back from the provider."""
         from producers.ledger import calls
 
-        stopped, start = 0, 0
+        stopped, asked_back, start = 0, 0, 0
         while True:
             at = start
             answer = self._answered(id, lambda at=at: self._ledger.run(calls.cancel(id, at)))  # type: ignore[misc]
             if answer is None:
                 raise NotFound(id)
             stopped += answer[0]
+            asked_back += answer.asked_back
             if answer[1] is None:
-                return stopped
+                return Stopped(stopped, asked_back)
             start = answer[1]
 
     def events(self, after: str = "0", *, wait_s: float = 0.0) -> Iterator[Event]:
@@ -369,7 +387,7 @@ def _submission(client: str, v: ValidRequest, endpoint: str) -> Submission:
     from producers.fields import compact_json
     from producers.ledger.calls import Submission
 
-    content = v.content
+    content = {**v.content, "schedule": v.schedule} if v.schedule else v.content
     if v.message_count == 1:
         if not v.group and v.recipients[0][1]:
             content = {**content, "variables": {**content.get("variables", {}), **v.recipients[0][1]}}

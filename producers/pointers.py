@@ -129,6 +129,12 @@ def poll_pointers(messages: Sequence[tuple[str, ...]]) -> list[PointerMessage]:
     return [pointer(CHORES, "poll", pairs[i : i + POLLS_A_JOB]) for i in range(0, len(pairs), POLLS_A_JOB)]
 
 
+def withdraw_pointers(messages: Sequence[tuple[str, str]]) -> list[PointerMessage]:
+    """Messages to be taken back from Telnyx: message id and provider id; at most ``POLLS_A_JOB`` in a job."""
+    pairs = [list(pair) for pair in messages]
+    return [pointer(CHORES, "withdraw", pairs[i : i + POLLS_A_JOB]) for i in range(0, len(pairs), POLLS_A_JOB)]
+
+
 def inbound_pointer(entry: str) -> PointerMessage:
     return pointer(CHORES, "inbound", entry)
 

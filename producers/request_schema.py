@@ -50,6 +50,10 @@ class NotificationRequest(BaseModel):
     subject: Annotated[str | None, Field(max_length=fields.SUBJECT_MAX_CHARS, description="Of an MMS.")] = None
     whatsapp: WhatsAppMessage | None = None
     send_at: Annotated[AwareDatetime | None, Field(description="RFC 3339 with an offset; the past is now.")] = None
+    schedule: Annotated[
+        Literal["local", "provider"] | None,
+        Field(description="Who holds it until `send_at`: this service, or Telnyx. Default: the job type's."),
+    ] = None
     valid_for: Annotated[
         str | None,
         Field(pattern="^[0-9]+[smhd]$", description="At most 7d; default: the job type's.", examples=["5m"]),

@@ -47,6 +47,7 @@ class Sent:
     subject: str | None = None
     whatsapp: dict[str, Any] | None = None
     send_at_us: int | None = None
+    schedule: str | None = None
     valid_for_us: int
     priority: str
     idempotency_key: str | None = None
@@ -96,6 +97,7 @@ class FakeNotifier:
         subject: str | None = None,
         whatsapp: Mapping[str, Any] | None = None,
         send_at: datetime | str | None = None,
+        schedule: str | None = None,
         valid_for: str | timedelta | None = None,
         priority: str | None = None,
         idempotency_key: str | None = None,
@@ -105,8 +107,9 @@ class FakeNotifier:
         """As ``Notifier.enqueue``; raises InvalidNotification and IdempotencyConflict as it does."""
         given = {
             "job_type": job_type, "to": to, "text": text, "variables": variables, "media_urls": media_urls or None,
-            "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "valid_for": valid_for, "priority": priority,
-            "idempotency_key": idempotency_key, "metadata": metadata, "callback_url": callback_url,
+            "subject": subject, "whatsapp": whatsapp, "send_at": send_at, "schedule": schedule,
+            "valid_for": valid_for, "priority": priority, "idempotency_key": idempotency_key, "metadata": metadata,
+            "callback_url": callback_url,
         }  # fmt: skip
         return self._keep(validate(given, self._job_types, now_us=_now_us()))
 
@@ -237,6 +240,7 @@ def _sent(id: str, valid: ValidRequest) -> Sent:
         subject=content.get("subject"),
         whatsapp=content.get("whatsapp"),
         send_at_us=valid.send_at_us,
+        schedule=valid.schedule,
         valid_for_us=valid.valid_for_us,
         priority=next(word for word, klass in CLASSES.items() if klass == valid.klass),
         idempotency_key=valid.idempotency_key,

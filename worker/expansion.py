@@ -320,6 +320,7 @@ class _Chunk:
         self._sender = config.senders[self._job.sender]
         self._request = request
         self._may_share = may_share
+        self._ahead = (request.get("schedule") or self._job.schedule) == "provider"
 
     @property
     def shared(self) -> str:
@@ -339,6 +340,7 @@ class _Chunk:
         return Admission(
             to=to,
             lane=way.lane,
+            ahead=self._ahead and self._config.senders[sender].rules.may_schedule,
             units=way.units,
             content=made.packed if is_own else None,
             zones=zones,

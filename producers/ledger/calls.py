@@ -119,6 +119,7 @@ class Admission:
     lane: str = ""
     content: str | None = None  # None: shared by the chunk
     release_us: int = 0  # not before; 0: at once
+    ahead: bool = False  # the provider may hold it until its time
     free_form: bool = False  # a WhatsApp message that only who wrote within 24 hours may get
     template: str | None = None  # of a free-form one: the content that takes its place outside those
     request: str | None = None  # of a free-form one of many: what is kept of it if it is rejected
@@ -138,6 +139,8 @@ class Admission:
             item["c"] = self.content
         if self.release_us:
             item["w"] = str(self.release_us)  # as text: no time may pass through a JSON number
+        if self.ahead:
+            item["p"] = True
         if self.free_form:
             item["f"] = True
             item.update({k: v for k, v in (("a", self.template), ("q", self.request)) if v is not None})
@@ -218,6 +221,7 @@ class Taken(NamedTuple):
     attempt: int
     may_be_out: bool
     tolerance_us: int = 10_000  # a request that would leave later than its slot by more must not leave
+    send_at_us: int = 0  # the provider is to hold it until then; 0: it leaves at once
 
 
 class Missed(NamedTuple):
@@ -248,8 +252,9 @@ def take(process: str, token: str, slots: Iterable[tuple[Slot, str]]) -> Call[Ta
         for a in r[3:]:
             if a[0] == b"taken":
                 to = _members(_text(a[3]), _text(a[6]))
+                at_us = int(a[10]) if len(a) > 10 else 0
                 answers.append(
-                    Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1", int(a[9]))
+                    Taken(_text(a[1]), _text(a[2]), to, a[4], _text(a[5]), int(a[7]), a[8] == b"1", int(a[9]), at_us)
                 )
             else:
                 answers.append(Missed(_text(a[1]) if a[0] == b"missed" else "empty"))
@@ -283,6 +288,7 @@ class Finish:
     from_number: str | None = None
     parts: int | None = None
     parts_differ: bool = False  # from what we counted
+    replayed: bool = False  # it is the answer of an earlier request with the same key
     code: str | None = None
     title: str | None = None
     delay_us: int = 0
@@ -301,8 +307,7 @@ class Finish:
         item.update({k: v for k, v in optional.items() if v})
         if self.outcome == "accepted":
             item["st"] = self.state
-            if self.parts_differ:
-                item["pd"] = True
+            item.update({k: True for k, v in (("pd", self.parts_differ), ("rp", self.replayed)) if v})
         if self.uses_a_try:
             item["count"] = True
         if self.hold_us:
@@ -341,10 +346,12 @@ class Take:
     attempt: int
     builder: str
     may_have_left: bool = True
+    send_at_us: int = 0  # as of what was taken
 
     def packed(self) -> str:
         item = {"m": self.message, "k": self.token, "h": self.process, "a": self.attempt, "b": self.builder}
-        return compact({**item, "x": True} if self.may_have_left else item)
+        more = {"x": self.may_have_left, "s": str(self.send_at_us) if self.send_at_us else None}
+        return compact({**item, **{k: v for k, v in more.items() if v}})
 
 
 def repost(process: str, takes: Sequence[Take]) -> Call[Words]:
@@ -411,6 +418,23 @@ def receipt(batch: str, facts: Sequence[Fact]) -> Call[list[str]]:
     return Call("receipt", [batch, *(f.packed() for f in facts)], lambda r: [_text(w) for w in r])
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """How asking the provider for a message back went, where it did not say that it cancelled it; see ``withdraw.lua``."""
+
+    message: str
+    outcome: Literal["late", "held", "again"]
+    after_us: int = 0
+
+    def packed(self) -> str:
+        return compact({"m": self.message, "o": self.outcome, "after": self.after_us})
+
+
+def withdraw(results: Sequence[Withdrawal]) -> Call[list[str]]:
+    """Record that it was too late, or when to ask again. A word for each: done, known, poison."""
+    return Call("withdraw", [r.packed() for r in results], lambda r: [_text(w) for w in r])
+
+
 def ear(web: str) -> Call[tuple[int, int]]:
     """A web process can hear; every 2 s. Returns (hearing since, heard until)."""
     return Call("ear", [web], lambda r: (int(r[0]), int(r[1])))
@@ -429,11 +453,11 @@ def reap(process: str, *, limit: int = 200) -> Call[tuple[list[str], int]]:
 class Pointer(NamedTuple):
     """Something to enqueue.
 
-    expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll: (message, provider id);
+    expand: (notification, "0" urgent and small | "1"); reconcile: (batch, ""); poll, withdraw: (message, provider id);
     call: ("", ""), for what is owed is taken by who has room for it.
     """
 
-    kind: Literal["expand", "reconcile", "poll", "poll_group", "inbound", "call"]
+    kind: Literal["expand", "reconcile", "poll", "poll_group", "withdraw", "inbound", "call"]
     id: str
     more: str
 
@@ -472,13 +496,23 @@ def point(pointers: Iterable[tuple[str, str, bytes]]) -> Call[int]:
     return Call("point", args, int)
 
 
-def cancel(notification: str, start: int, *, most: int = 500) -> Call[tuple[int, int | None] | None]:
-    """Stop what waits, from index ``start``. Returns (stopped, next index or None), or None: no such notification."""
+class Cancelled(tuple[int, int | None]):
+    """How many were stopped, and the next index or None. ``asked_back``: of those looked at, how many the provider holds
+    for their time, and is to give back.
+    """
 
-    def decode(r: list[Any]) -> tuple[int, int | None] | None:
+    asked_back = 0
+
+
+def cancel(notification: str, start: int, *, most: int = 500) -> Call[Cancelled | None]:
+    """Stop what waits, from index ``start``. Returns what was stopped and the next index, or None: no such notification."""
+
+    def decode(r: list[Any]) -> Cancelled | None:
         if not r:
             return None
-        return int(r[0]), int(r[1]) if int(r[1]) >= 0 else None
+        found = Cancelled((int(r[0]), int(r[1]) if int(r[1]) >= 0 else None))
+        found.asked_back = int(r[2])
+        return found
 
     return Call("cancel", [notification, start, most], decode)
 

@@ -57,6 +57,8 @@ class MessageView:
     provider_status: str | None
     parts: int | None
     leg: int = 1
+    provider_send_at_us: int | None = None  # until when the provider was told to hold it
+    asked_back: str | None = None  # why it is to be taken back from there, as long as that is open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def _errors(record: dict[str, str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for entry in filter(None, record.get("er", "").split(";")):
         code, _, ms = entry.partition("@")
-        phase = {"s": "send", "w": "receipt", "p": "poll", "x": "expand"}.get(code[:1], code[:1])
+        phase = {"s": "send", "w": "receipt", "p": "poll", "x": "expand", "c": "cancel"}.get(code[:1], code[:1])
         rows.append(
             {"code": code[1:], "title": None, "phase": phase, "at_us": int(record["at"]) + int(ms or "0", 36) * 1000}
         )
@@ -143,7 +145,14 @@ def _view(mid: str, record: dict[str, str], next_at: float | None) -> MessageVie
         provider_status=record.get("ps"),
         parts=int(record["pt"]) if record.get("pt") else None,
         leg=int(record.get("lg", 1)),
+        provider_send_at_us=int(record["so"]) if "so" in record else None,
+        asked_back=_asked_back(record),
     )
+
+
+def _asked_back(record: dict[str, str]) -> str | None:
+    why = record.get("wd", "")
+    return why if why and not why.startswith("!") and record["s"] in "SUA" else None
 
 
 def entry_of(mid: str) -> str:

@@ -26,7 +26,7 @@ RUNS_WHEN_FULL = frozenset(
     {
         "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant",
         "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee", "forget",
-        "claim", "settle", "figures", "opt_sync", "click", "sticky", "aside", "reread",
+        "claim", "settle", "figures", "opt_sync", "click", "sticky", "aside", "reread", "withdraw",
     }
 )  # fmt: skip
 

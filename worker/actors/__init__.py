@@ -19,9 +19,9 @@ __all__ = ["load", "register"]
 
 def load() -> tuple[ModuleType, ...]:
     """Import all actors but ``send``, which is declared by the engine's side."""
-    from worker.actors import call_back, expand, inbound, poll, reconcile, sync_opt_outs
+    from worker.actors import call_back, expand, inbound, poll, reconcile, sync_opt_outs, withdraw
 
-    return (expand, reconcile, poll, call_back, sync_opt_outs, inbound)
+    return (expand, reconcile, poll, call_back, sync_opt_outs, inbound, withdraw)
 
 
 def register(broker: dramatiq.Broker, context: Context) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from worker.opt_out_sync import OptOutLister
     from worker.polling import Retriever
     from worker.settings import Config, Settings
+    from worker.withdrawing import Canceller
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class RunAsync(Protocol):
 
 if TYPE_CHECKING:
 
-    class Provider(Retriever, OptOutLister, Protocol):
+    class Provider(Retriever, Canceller, OptOutLister, Protocol):
         """Of the gateway, what actors need."""
 
 

@@ -42,6 +42,10 @@ def send(
     subject: Annotated[str | None, typer.Option(help="The subject of an MMS.")] = None,
     whatsapp: Annotated[str | None, typer.Option(metavar="JSON", help="The WhatsApp object.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Not before: RFC 3339 with an offset.")] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="WHO", help="Who holds it until --at: local, or provider (Telnyx). Else its job type's."),
+    ] = None,
     valid_for: Annotated[str | None, typer.Option(metavar="5m", help="After this, nothing is sent any more.")] = None,
     priority: Annotated[str | None, typer.Option(help="urgent, normal or bulk, instead of the job type's.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key again sends nothing new.")] = None,
@@ -53,7 +57,7 @@ def send(
     """Enqueue a notification, and print its id."""
     given: dict[str, Any] = {
         "job_type": job_type, "to": to[0] if len(to) == 1 else to, "text": text, "variables": _variables(var or []),
-        "media_urls": media, "subject": subject, "whatsapp": _object("whatsapp", whatsapp), "send_at": at,
+        "media_urls": media, "subject": subject, "whatsapp": _object("whatsapp", whatsapp), "send_at": at, "schedule": schedule,
         "valid_for": valid_for, "priority": priority, "idempotency_key": key, "metadata": _object("metadata", metadata),
         "callback_url": callback_url,
     }  # fmt: skip
@@ -108,11 +112,15 @@ def cancel(id: Id, as_json: AsJson = False) -> None:
     settings = cli_settings()
     if not _is_id(id):
         raise NotFound(id[:40])
-    stopped = open_notifier(settings).cancel_any(id)
+    stopped, asked_back = open_notifier(settings).stop_any(id)
     if as_json:
-        print_json({"id": id, "cancelled": stopped})
+        print_json({"id": id, "cancelled": stopped, "asked_back": asked_back})
         return
-    print(f"{stopped} message{'s' * (stopped != 1)} stopped" if stopped else "nothing could be stopped any more")
+    if stopped or not asked_back:
+        print(f"{stopped} message{'s' * (stopped != 1)} stopped" if stopped else "nothing could be stopped any more")
+    if asked_back:
+        many = "s" * (asked_back != 1)
+        print(f"{asked_back} message{many} asked back from Telnyx: notify status {id} shows what it answers")
 
 
 def _is_id(text: str) -> bool:
@@ -190,13 +198,16 @@ def _row(message: dict[str, Any]) -> list[object]:
     reason = last["reason"] if last and last["reason"] != message["state"] else ""
     why = f"{error['code']}: {error['title']}" if error else reason or ""
     index = message["id"].split("-", 1)[1] if "-" in message["id"] else ""
-    return [index, to, message["channel"] or "", _state(message["state"]), message["attempts"], _way(message), why]
+    return [index, to, message["channel"] or "", _state(message), message["attempts"], _way(message), why]
 
 
-def _state(state: str) -> Text:
+def _state(message: dict[str, Any]) -> Text:
+    """The state; of what Telnyx holds for later, until when."""
     from rich.text import Text
 
-    return Text(state, style=STYLES.get(state, ""))
+    state, held_until = message["state"], message["provider_send_at"]
+    shown = f"{state} (scheduled at Telnyx for {held_until[:19]}Z)" if held_until and state == "accepted" else state
+    return Text(shown, style=STYLES.get(state, ""))
 
 
 def _way(message: dict[str, Any]) -> str:

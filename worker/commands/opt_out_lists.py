@@ -231,7 +231,7 @@ def _sync_rows(state: Any, now_us: int) -> dict[str, Any]:
 def audit(
     *,
     message: Annotated[str, typer.Option(help="Only of this message or notification.")] = "",
-    what: Annotated[str, typer.Option(help="suppressed, spared, late, out or in.")] = "",
+    what: Annotated[str, typer.Option(help="suppressed, spared, late, withdrawn, out or in.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -239,7 +239,7 @@ def audit(
     from worker.compliance.audit import read_audit
     from worker.times import rfc3339
 
-    kinds = ("suppressed", "spared", "late", "out", "in")
+    kinds = ("suppressed", "spared", "late", "withdrawn", "out", "in")
     if what and what not in kinds:
         raise Failure(f'--what is "{what}": write one of {", ".join(kinds)}', Exit.USAGE)
     entries = itertools.islice(read_audit(open_ledger(), message=message, what=what), limit)

@@ -21,7 +21,8 @@ class Entry:
     """One line of the audit.
 
     ``what``: suppressed (a message did not leave), spared (a transactional one left all the same), late (it was under way
-    when the word came), out, in. ``where``: admit, take or leg; person or operator of a word.
+    when the word came, or the provider had it and would not give it back), withdrawn (the provider gave it back), out, in.
+    ``where``: admit, take or leg; in_flight or provider of what had left us; person or operator of a word.
     """
 
     cursor: str

@@ -35,6 +35,7 @@ from producers.pointers import (
     pointer,
     poll_pointers,
     reconcile_pointer,
+    withdraw_pointers,
 )
 from worker.engine.ending import vital_thread
 from worker.engine.identity import Identity
@@ -209,6 +210,7 @@ def _messages(found: list[Pointer]) -> list[PointerMessage]:
     if any(row.kind == "call" for row in found):
         messages.append(pointer(CHORES, "call_back"))
     messages += [inbound_pointer(row.id) for row in found if row.kind == "inbound"]
+    messages += withdraw_pointers([(row.id, row.more) for row in found if row.kind == "withdraw"])
     return messages + poll_pointers(polls)
 
 

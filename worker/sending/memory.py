@@ -43,7 +43,9 @@ class Memory:
     def took(self, process: str, taken: Taken, builder: str) -> None:
         """The server gave leave to send this message."""
         self._entries.pop(taken.message, None)
-        self._entries[taken.message] = _Entry(Take(taken.message, taken.token, process, taken.attempt, builder))
+        self._entries[taken.message] = _Entry(
+            Take(taken.message, taken.token, process, taken.attempt, builder, send_at_us=taken.send_at_us)
+        )
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)
 

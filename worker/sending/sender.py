@@ -133,7 +133,8 @@ class Sender:
         try:
             content = Content.from_json(taken.content)
             sender = self._lanes[due.slot.lane].sender
-            return build(sender, taken.to, content, ref=taken.message, public_url=self._public_url)
+            at_s = taken.send_at_us // 1_000_000
+            return build(sender, taken.to, content, ref=taken.message, public_url=self._public_url, send_at_s=at_s)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with it, the ledger counts the tries
             log.error("request_unbuildable", message_id=taken.message, error=type(exc).__name__, trace=frames(exc))
             return unbuildable(taken, exc, delay_s=POISON_DELAY_S)

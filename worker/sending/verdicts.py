@@ -111,6 +111,7 @@ def _accepted(taken: Taken, outcome: Outcome) -> Finish:
         to=tuple(letters.items()) if group else (),
         from_number=outcome.from_number,
         parts=outcome.parts,
+        replayed=outcome.replayed,
         hold_us=round(min(wait_s, PROVIDER_QUEUE_S) * US) if wait_s > 1 else 0,
         feedback=wait_s > 1,
     )

@@ -34,6 +34,7 @@ class ChannelRules:
     has_segments: bool = True  # MMS and WhatsApp are billed by message
     has_mms_lane: bool = False  # the same sender also takes MMS, whose shared limits are apart
     takes_media: bool = False
+    may_schedule: bool = True  # Telnyx takes a send_at for it, on a path with a key: POST /messages
 
 
 _E164 = FromShape(re.compile(r"\+[1-9]\d{6,14}"), "must be a number in E.164 form", "+13125550001")
@@ -58,8 +59,8 @@ CHANNELS: dict[Channel, ChannelRules] = {
     "toll_free": ChannelRules(_TOLL_FREE, has_mms_lane=True, takes_media=True),
     "number_pool": ChannelRules(None, needs_profile=True, may_have_campaign=True, has_mms_lane=True, takes_media=True),
     "alphanumeric": ChannelRules(_ALPHANUMERIC, needs_profile=True),
-    "group_mms": ChannelRules(_E164, may_have_campaign=True, has_segments=False, takes_media=True),
-    "whatsapp": ChannelRules(_E164, has_segments=False),
+    "group_mms": ChannelRules(_E164, may_have_campaign=True, has_segments=False, takes_media=True, may_schedule=False),
+    "whatsapp": ChannelRules(_E164, has_segments=False, may_schedule=False),
     # The generic send: Telnyx tells by `from` and the profile what kind it is.
     "auto": ChannelRules(_ANY, may_lack_from=True, may_have_campaign=True, has_mms_lane=True, takes_media=True),
 }

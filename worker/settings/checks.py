@@ -165,6 +165,14 @@ def _job_type(path: str, job_type: JobType, config: Config, senders: Set[str]) -
             "take them out, or use another sender",
             show(list(job_type.media_urls)),
         )
+    unscheduled = [sender.channel for sender in known if not sender.rules.may_schedule]
+    if job_type.schedule == "provider" and unscheduled:
+        yield Problem(
+            f"{path}.schedule",
+            f"cannot be provider: Telnyx schedules no messages of channel {unscheduled[0]}",
+            'write schedule = "local", or use another sender',
+            '"provider"',
+        )
     yield from _rules(path, job_type)
     for index, leg in enumerate(job_type.fallback):
         yield from _fallback(f"{path}.fallback[{index}]", leg, job_type, config, senders)

@@ -235,6 +235,7 @@ class JobType(Table):
     max_parts: int | None = Field(None, ge=1, le=10, examples=["2"])
     smart_replacement: bool = Field(False, examples=["true"])
     transactional_required: bool = Field(False, examples=["false"])
+    schedule: Literal["local", "provider"] = Field("local", examples=['"local"'])
 
     @property
     def candidates(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -40,6 +41,7 @@ _WITH_PROFILE = frozenset(
 )  # the others know no such argument
 _WITH_TYPE = frozenset({"short_code", "long_code", "toll_free", "number_pool", "auto"})
 _WITH_MEDIA = _WITH_TYPE | {"group_mms"}
+UNSCHEDULED: Final = frozenset({"group_mms", "whatsapp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ class Request:
         return f"Request({self.path}, key={self.key})"  # kwargs hold the number and the body
 
 
-def build(sender: SenderSpec, to: list[str], content: Content, *, ref: str, public_url: str | None) -> Request:
+def build(
+    sender: SenderSpec, to: list[str], content: Content, *, ref: str, public_url: str | None, send_at_s: int = 0
+) -> Request:
     """Build the request of one message.
 
     Args:
@@ -115,22 +119,27 @@ def build(sender: SenderSpec, to: list[str], content: Content, *, ref: str, publ
         content: The final content, as stored.
         ref: The message id. It is the Idempotency-Key, and comes back in each receipt's signed body.
         public_url: Where Telnyx reaches us; None in poll mode, then no receipt is asked for.
+        send_at_s: Telnyx is to hold it until then (Unix time), which only ``POST /messages`` does under a key; 0: it leaves now.
 
     Raises:
-        ValueError: The channel is unknown, or a channel of one recipient got several.
+        ValueError: The channel is unknown or cannot be scheduled, or a channel of one recipient got several.
     """
     channel = sender.channel
     if channel not in METHODS:
         raise ValueError(f"channel is {channel!r}: use one of {', '.join(METHODS)}")
     if channel != "group_mms" and len(to) != 1:
         raise ValueError(f"to has {len(to)} recipients, {channel} takes exactly one: only group_mms takes several")
-    method_name, path = METHODS[channel]
+    if send_at_s and channel in UNSCHEDULED:
+        raise ValueError(f"channel {channel} cannot be scheduled at Telnyx: its path takes no send_at")
+    method_name, path = METHODS["auto"] if send_at_s else METHODS[channel]
     kwargs: dict[str, Any] = {"to": list(to) if channel == "group_mms" else to[0]}
     if channel in _WITH_FROM:
         kwargs["from_"] = sender.from_
     if channel in _WITH_PROFILE:
         kwargs["messaging_profile_id"] = sender.messaging_profile_id
     kwargs.update(_content_arguments(channel, content))
+    if send_at_s:
+        kwargs["send_at"] = datetime.fromtimestamp(send_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if public_url:
         kwargs["webhook_url"] = f"{_clean(public_url)}{WEBHOOK_PATH}?ref={ref}"
     return Request(

@@ -180,6 +180,12 @@ class Gateway:
             lambda data, now_us: _read_group(data, provider_id, now_us),
         )
 
+    async def cancel_scheduled(self, provider_id: str) -> Facts | NotFound | Unavailable:
+        """Ask Telnyx to send a scheduled message never. Facts: it said yes. It refuses with 403 what is about to leave or has
+        left, and with 404 what it does not know; a repeated call may get either. Only :meth:`retrieve` tells what that means.
+        """
+        return await self._ask(f"/messages/{quote(provider_id, safe='')}", _read_cancelled, method="DELETE")
+
     async def list_opt_outs(self, *, since_s: int, until_s: int, page: int) -> OptOutPage | Unavailable:
         """A page of the opt-outs that were created in a window of time."""
         answer = await self._get(list_path(since_s=since_s, until_s=until_s, page=page))
@@ -189,20 +195,24 @@ class Gateway:
             return Unavailable("http_404", alert=True)
         return read_page(answer[0]) or Unavailable("unreadable")
 
-    async def _ask(self, path: str, read: Callable[[Any, int], Fact | None]) -> Facts | NotFound | Unavailable:
-        answer = await self._get(path)
+    async def _ask(
+        self, path: str, read: Callable[[Any, int], Fact | None], *, method: str = "GET"
+    ) -> Facts | NotFound | Unavailable:
+        answer = await self._get(path, method)
         if isinstance(answer, NotFound | Unavailable):
             return answer
         payload, now_s = answer
         data = payload.get("data") if isinstance(payload, dict) else None
+        if method == "DELETE" and data is None:  # the one answer that is declared without an envelope
+            data = payload
         fact = read(data, int(now_s * 1_000_000))
         return Facts(fact) if fact is not None else Unavailable("unreadable")
 
-    async def _get(self, path: str) -> tuple[Any, float] | NotFound | Unavailable:
+    async def _get(self, path: str, method: str = "GET") -> tuple[Any, float] | NotFound | Unavailable:
         """The JSON of a clear yes, and when it came."""
         flight = _Flight()
         try:
-            answer = await self._call("GET", path, flight)
+            answer = await self._call(method, path, flight)
         except Exception as exc:  # noqa: BLE001 - a poll that fails says nothing about its message
             return Unavailable(_from_failure(exc, flight).reason)
         now_s = time.time()
@@ -233,6 +243,8 @@ class Gateway:
                     response = await self._client.post(
                         path, cast_to=httpx.Response, body=body, options={"headers": headers}
                     )
+                elif method == "DELETE":
+                    response = await self._client.delete(path, cast_to=httpx.Response)
                 else:
                     response = await self._client.get(path, cast_to=httpx.Response)
         except status_error as exc:
@@ -251,6 +263,12 @@ def load() -> None:
 
 def _read_message(data: Any, now_us: int) -> Fact | None:
     return fact_from_message(data, now_us=now_us) if isinstance(data, dict) and data.get("id") else None
+
+
+def _read_cancelled(data: Any, now_us: int) -> Fact | None:
+    """None where the answer does not say that it is cancelled."""
+    fact = _read_message(data, now_us)
+    return fact if fact is not None and fact["status"] == "cancelled" else None
 
 
 def _read_group(data: Any, provider_id: str, now_us: int) -> Fact | None:

@@ -102,7 +102,7 @@ class ErrorEntry(Answer):
 
     code: str
     title: str | None
-    phase: Literal["send", "receipt", "poll", "expand"]
+    phase: Literal["send", "receipt", "poll", "expand", "cancel"]
     at: AwareDatetime
 
 
@@ -134,6 +134,8 @@ class Message(Answer):
     state: State
     attempts: int = Field(description="Requests that left.")
     provider_id: str | None
+    provider_status: str | None = Field(description="Telnyx's own word, as it was heard last.", examples=["scheduled"])
+    provider_send_at: AwareDatetime | None = Field(description="Until when Telnyx was told to hold it.")
     errors: list[ErrorEntry]
     timeline: list[TimelineEntry] = Field(description="Oldest first.")
     next_at: AwareDatetime | None = Field(description="When it will be looked at next.")
@@ -155,6 +157,9 @@ class CancelAnswer(Answer):
 
     id: str
     cancelled: int
+    asked_back: int = Field(
+        0, description="Of those that Telnyx holds for later, how many are asked back: their state tells the answer."
+    )
 
 
 class OptOutAnswer(Answer):

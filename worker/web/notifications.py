@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from producers.errors import FieldError
 from producers.ledger.reading import NotificationView, read_notification
-from producers.notifier import Enqueued
+from producers.notifier import Enqueued, Stopped
 from producers.problems import described
 from worker.settings.variables import ApiKey
 from worker.web import presenting
@@ -121,11 +121,13 @@ async def show(
 async def cancel(request: Request, caller: Annotated[ApiKey, Depends(needs("cancel"))], id: Id) -> Response:
     services = _services(request)
 
-    def stop() -> int:
+    def stop() -> Stopped:
         _of(services, caller, id, limit=1)
-        return services.notifier.cancel_any(id)
+        return services.notifier.stop_any(id)
 
-    return json_response({"id": id, "cancelled": await services.in_thread(stop)})
+    stopped = await services.in_thread(stop)
+    more = {"asked_back": stopped.asked_back} if stopped.asked_back else {}
+    return json_response({"id": id, "cancelled": stopped.messages, **more})
 
 
 def _services(request: Request) -> Services:

@@ -46,6 +46,8 @@ def message(view: MessageView, sender_name: str, config: Config) -> dict[str, An
         "state": view.state,
         "attempts": view.attempts,
         "provider_id": view.provider_id,
+        "provider_status": view.provider_status,
+        "provider_send_at": None if view.provider_send_at_us is None else rfc3339(view.provider_send_at_us),
         "errors": errors,
         "timeline": steps,
         "next_at": None if view.next_at_us is None or view.state in _FINAL else rfc3339(view.next_at_us),

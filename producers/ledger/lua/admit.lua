@@ -1,10 +1,11 @@
 -- Put what expand rendered into lanes or timers, once: a repeated or overtaken call changes nothing.
--- needs: base lanes opt_outs states rules whatsapp recall sticky
+-- needs: base lanes opt_outs states rules whatsapp recall sticky ahead
 -- ARGV: id, cursor ('' for a lone message), content shared by all of the chunk ('' for none), fallback steps shared likewise
 --   (JSON list of packed steps, see lib/legs.lua; '' for none), then a JSON object for each
 --   recipient: {to, lane, c = content unless shared, w = "release us" or nil, z = time zones where its job type has rules,
 --   r = reason for a rejection, e = its title, f = free-form WhatsApp, a = the template in its place, q = its request,
---   fw = the time of the first step that may follow, fs = packed steps of its own, y = the sender that they are to hear from again}
+--   p = the provider may hold it until its time, fw = the time of the first step that may follow, fs = packed steps of its own,
+--   y = the sender that they are to hear from again}
 -- Returns {"passed"} | {"done", n queued, n ended} | {"more", n queued, n ended, next cursor}.
 -- Invariants: the cursor moves by one with each chunk; an opted-out recipient never enters a lane; a late one expires;
 --   shared content never changes once a message of the notification has it; what had been taken before a failover, and was
@@ -73,8 +74,10 @@ local function place(mid, rec, item, fields)
   end
   if item.y then safely('sticky', mid, remember_sender, rec.to, item.y) end
   local release = item.w and tonumber(item.w) or num(rec.sa, 0)
-  if rests(mid, rec, math.max(NOW, release), fields) then return end
-  if release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end
+  local way = item.p and ahead.await_window(mid, rec, release, fields)
+  if way == 'waits' then return end
+  if not way and rests(mid, rec, math.max(NOW, release), fields) then return end
+  if not way and release > NOW then return move(mid, rec, 'W', 'send_at', release, fields) end
   move(mid, rec, 'Q', nil, nil, fields)
   waiting[item.lane] = waiting[item.lane] or {}
   table.insert(waiting[item.lane], mid)

@@ -1,7 +1,7 @@
 -- Record how requests went. Facts (an id from the provider) count from anyone; verdicts only from the holder of the token.
--- needs: base lanes buckets feedback opt_outs states rules facts recall legs
+-- needs: base lanes buckets feedback opt_outs states rules facts recall legs ahead
 -- ARGV: process, then a JSON object for each request:
---   {m, k = token, o = outcome, pid, st, raw, to, from, parts, pd = they differ from what we counted,   accepted: a fact
+--   {m, k = token, o = outcome, pid, st, raw, to, from, parts, pd = they differ from what we counted, rp = the answer of an earlier request,   accepted: a fact
 --    code, title, why, delay = us, count = does it use up a try,
 --    hold = us, scope = what rests so long: sender, campaign, brand, profile, account,
 --    feedback = we were too fast: a repetition halves the rate;  silence = nothing clear comes back: then probe}
@@ -74,6 +74,11 @@ local function settle_verdict(mid, rec, r)
   if rec.fq and not rec.mb and o ~= 'uncertain' and o ~= 'conflict' then give_place_back(mid, rec) end
   hold_back(rec, r, r.why or '')
   if o == 'rejected' then
+    -- its time suits the provider no more, or its clock is another one: it leaves from here
+    if rec.so and r.code == '10015' and not rec.mb and not rec.cx and NOW < num(rec.vu, 0) then
+      if not ahead.go_locally(mid, rec, more) then again(mid, rec, r, more) end
+      return
+    end
     finish_as(mid, rec, 'R', r.why, more)
   elseif o == 'opted_out' then
     local scopes = of_lane(rec).scopes
@@ -117,6 +122,10 @@ local function record_result(r)
   if not rec.s then
     word = 'gone'
   elseif r.o == 'accepted' then
+    if rec.so and r.rp and num(rec.an, 0) == 2 and rec.mb then -- the first request's answer again: there is no other one
+      rec.mb = nil
+      call('HDEL', mkey(mid), 'mb')
+    end
     word = apply(mid, rec, { pid = r.pid, st = r.st or 'A', raw = r.raw, to = r.to, from = r.from, parts = r.parts, handed_over = true })
     if call('HGET', held, mid) == r.k then -- not when it is said again
       hold_back(rec, r, r.why or 'provider_queue')

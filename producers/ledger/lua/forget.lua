@@ -30,6 +30,7 @@ local function forget(mid)
     finish_as(mid, rec, 'C', 'forgotten')
     stopped = stopped + 1
   end
+  if rec.so then provider.call_off(mid, rec, 'forgotten') end
   if OPEN[rec.s] then
     left = left + 1
     return

@@ -1,9 +1,9 @@
 -- Take the most urgent message that may still go, for each slot that is due: the one step that gives leave to send.
--- needs: base lanes buckets feedback opt_outs states rules whatsapp recall legs
+-- needs: base lanes buckets feedback opt_outs states rules whatsapp recall legs ahead
 -- ARGV: process, token of this call, then triples lane, slot us, builder version.
 -- Returns {"lapsed"} or {"ok", now us, gen = number of this call, one list for each slot}:
 --   {"missed", why = gone, late, held, capped} | {"empty"} | {"taken", message, token, to, content, job type, group letters, attempt, "1" if it may be out,
---    how late its slot may be used, us}
+--    how late its slot may be used, us[, the time to tell the provider, us]}
 -- A message that breaks the script is put aside for a minute, and its slot serves the next one.
 -- Idempotent by token: a repeated call gets what the first one took, from held:<process>; its other slots read "missed".
 -- Invariants: a slot serves once; a message is taken by one process; nobody who opted out, nothing cancelled or expired, is
@@ -39,7 +39,7 @@ end
 local answers, slots = {}, 0
 local function describe(mid, rec, message_token)
   return { 'taken', mid, message_token, rec.to, content_of(mid, rec), rec.jt, rec.gm or '', rec.an or '1', rec.mb and '1' or '',
-    int(tolerance_of(rec.ln)) }
+    int(tolerance_of(rec.ln)), rec.so }
 end
 
 -- What this call took before, by the number of its slot. Read only when a slot is not granted any more, which is rare: held: is big.
@@ -200,11 +200,14 @@ end
 -- Give leave for one message, or nil when it ends instead.
 local function leave(mid, lane, l, slot, builder, message_token)
   local rec = record(mid)
-  if rec.s ~= 'Q' or ended(mid, rec, l, builder) or rests(mid, rec, NOW) then return nil end
+  if rec.s ~= 'Q' or ended(mid, rec, l, builder) then return nil end
+  local more = {}
+  if rec.sp and ahead.stays_here(mid, rec, lane, l.buckets[1].t, more) then return nil end
+  if not rec.so and rests(mid, rec, NOW) then return nil end
   if rec.wf and is_shut_out(mid, rec) then return nil end
   rec.tk = message_token
   rec.an = tostring(num(rec.an, 0) + 1)
-  local more = { 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }
+  for _, v in ipairs({ 'tk', rec.tk, 'h', process, 'bv', builder, 'an', rec.an }) do more[#more + 1] = v end
   if not rec.fa then
     more[#more + 1], more[#more + 2] = 'fa', int(NOW)
   end

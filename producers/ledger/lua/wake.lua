@@ -1,7 +1,7 @@
 -- Do what timers are due for, looking at `limit` messages at most. Any worker may call it, each second; the bell is rung for lanes.
 -- needs: base lanes opt_outs states rules facts recall legs
 -- ARGV: limit.
--- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll" or "poll_group", message, provider id ... "inbound", entry of `in`, '' ...,
+-- Returns a flat list of pointers to enqueue: "expand", id, class ... "reconcile", batch, '' ... "poll", "poll_group" or "withdraw", message, provider id ... "inbound", entry of `in`, '' ...,
 -- "call" (with two blanks) when apps are owed calls,
 -- then "again" (with two blanks) when more is due.
 -- A timer that breaks the script is put off for a minute: else it would be met first by every later call, and stop all others.
@@ -98,6 +98,18 @@ local function falls_back(mid, rec)
   return true
 end
 
+-- Asked for, and no answer is known: once more. Until its time: then it has left, or a poll will tell that it was cancelled.
+local function wanted_back(mid, rec)
+  if not provider.is_wanted_back(rec) then return false end
+  if num(rec.so) <= NOW then
+    provider.came_too_late(mid, rec)
+  else
+    provider.ask_back(mid, rec)
+    call('ZADD', timers, int(math.min(NOW + 60000000, num(rec.so))), mid)
+  end
+  return true
+end
+
 local function look(mid)
   local rec = record(mid)
   if WAITING[rec.s] and NOW >= num(rec.vu, 0) then return finish_as(mid, rec, 'E', 'validity') end
@@ -105,8 +117,9 @@ local function look(mid)
     if not OPEN[rec.s] then return end
     if rec.s == 'A' or rec.s == 'T' then return call('ZADD', timers, int(poll_at(rec)), mid) end
   end
+  if rec.wd and wanted_back(mid, rec) then return end
   if rec.s == 'W' then
-    if rests(mid, rec, NOW) then return end
+    if not rec.sp and rests(mid, rec, NOW) then return end
     return queue(mid, rec)
   elseif rec.s == 'Q' then -- it broke a script and was put aside: back into its lane, if it is not there
     local tries = num(rec.tr, 0) + 1
@@ -204,19 +217,33 @@ local function ask_about(mid)
   return true
 end
 
-local function ask()
-  local waiting = call('ZCARD', P .. 'pq')
+-- Hand out what waits in `queue`, the first first: one `every` us over all processes, `at_once` at most. `ask_for` says whether it did.
+local function hand_out(queue, every, at_once, what, ask_for)
+  local waiting = call('ZCARD', P .. queue)
   if waiting == 0 then return end
-  local next_at = math.max(num(call('GET', P .. 'pqt'), 0), NOW - POLL_EVERY * (POLLS_AT_ONCE - 1))
-  if next_at > NOW + POLL_EVERY * POLLS_AT_ONCE then next_at = NOW end -- the clock went back
+  local next_at = math.max(num(call('GET', P .. queue .. 't'), 0), NOW - every * (at_once - 1))
+  if next_at > NOW + every * at_once then next_at = NOW end -- the clock went back
   for _ = 1, math.min(waiting, 100) do
     if next_at > NOW then break end
-    local mid = call('ZPOPMIN', P .. 'pq')[1]
-    local ok, asked = safely('poll', mid, ask_about, mid)
+    local mid = call('ZPOPMIN', P .. queue)[1]
+    local ok, asked = safely(what, mid, ask_for, mid)
     if not ok then look_again(mid) end
-    if asked then next_at = next_at + POLL_EVERY end
+    if asked then next_at = next_at + every end
   end
-  call('SET', P .. 'pqt', int(next_at), 'EX', 60)
+  call('SET', P .. queue .. 't', int(next_at), 'EX', 60)
+end
+
+-- Have the provider asked for what it holds and must not send: again after a while, ever longer, as long as nothing is known.
+local WITHDRAW = { every = 50000, at_once = 20, again = 20000000, again_most = 300000000 }
+local function ask_for_it_back(mid)
+  local rec = record(mid)
+  if not provider.is_wanted_back(rec) then return false end
+  local times = num(rec.wn, 0)
+  call('HSET', mkey(mid), 'wn', int(times + 1))
+  local again = NOW + math.min(WITHDRAW.again * 2 ^ times, WITHDRAW.again_most)
+  call('ZADD', timers, int(math.min(again, math.max(num(rec.so), NOW + WITHDRAW.again))), mid)
+  emit('withdraw', mid, rec.pid)
+  return true
 end
 
 local due = call('ZRANGEBYSCORE', timers, '-inf', int(NOW), 'LIMIT', 0, budget)
@@ -229,7 +256,8 @@ for _, member in ipairs(due) do
   if not safely('timer', member, ring_for, member) then call('ZADD', timers, int(NOW + 60000000), member) end
 end
 for lane, class in pairs(armed) do safely('arm', lane, arm, lane, class) end
-safely('polls', '', ask)
+safely('polls', '', hand_out, 'pq', POLL_EVERY, POLLS_AT_ONCE, 'poll', ask_about)
+safely('withdrawals', '', hand_out, 'wq', WITHDRAW.every, WITHDRAW.at_once, 'withdraw', ask_for_it_back)
 settle_counts()
 -- dead letters are listed for as long as they keep their content, and no more of them than a person could look through
 call('ZREMRANGEBYSCORE', P .. 'dead', '-inf', int(NOW - math.max(setting('content_kept_s', 0), DEAD_KEPT_S) * 1000000))

@@ -8,7 +8,8 @@
 local function poll_at(rec) -- the next look at a message that was handed over and is silent
   local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
   local step = setting('poll_after_us', 60000000) * 3 ^ num(rec.pn, 0)
-  local at = math.min(ends, NOW + math.min(step, 43200000000))
+  local from = math.max(NOW, num(rec.ho, NOW)) -- what the provider holds until its time is silent until then
+  local at = math.min(ends, from + math.min(step, 43200000000))
   if not rec.fd then return at end
   -- Before anything falls back for want of a word, the provider is asked once.
   local early = num(rec.pn, 0) == 0 and num(rec.fd) - 0.3 * num(rec.fw, 0) or at
@@ -84,6 +85,41 @@ local function replied_to(person, ours)
   end
 end
 
+-- When a message was handed over; of one that is scheduled at the provider, when it is to leave there.
+function provider.handed_at(rec) return int(math.max(NOW, num(rec.so, 0))) end
+
+function provider.say_of_opt_out(mid, rec, what)
+  local scope, said = opted_out(words(call('HGET', P .. 'lane:' .. rec.ln, 'scp')), rec.to, rec.jt)
+  audit(what, rec.to, mid, scope or '', said or '', 'provider')
+end
+
+-- It was wanted back, and the provider will send it, or has: its end comes by facts. What was said of it stays known.
+function provider.came_too_late(mid, rec)
+  local why = rec.wd
+  rec.wd = '!' .. why
+  local more = add_error(rec, 'c', 'too_late', 'the provider had it already: too late to take it back')
+  call('HSET', mkey(mid), 'wd', rec.wd, unpack(more))
+  call('ZREM', P .. 'wq', mid)
+  if why == 'opted_out' then provider.say_of_opt_out(mid, rec, 'late') end
+  if OPEN[rec.s] then call('ZADD', P .. 'timers', int(poll_at(rec)), mid) else call('ZREM', P .. 'timers', mid) end
+end
+
+-- The provider says that it cancelled what it held. Where an earlier request may have made another one, nobody knows of that one.
+function provider.taken_back(mid, rec, more)
+  local why = string.match(rec.wd or '', '^!?(.*)$')
+  local may_be_two = rec.mb and num(rec.an, 0) > 1
+  if rec.s == 'T' or not provider.MAY_HOLD[rec.s] or (rec.s == 'X' and may_be_two) then
+    if #more > 0 then call('HSET', mkey(mid), unpack(more)) end
+    return 'known'
+  end
+  call('ZREM', P .. 'wq', mid)
+  if rec.fq then give_place_back(mid, rec) end
+  if why == 'opted_out' then provider.say_of_opt_out(mid, rec, 'withdrawn') end
+  local to = why == 'opted_out' and 'O' or 'C'
+  move(mid, rec, may_be_two and 'X' or to, why ~= '' and why or 'at_provider', nil, more)
+  return 'applied'
+end
+
 -- Apply one fact to a message. Returns a word: "applied", "known" (nothing new), "odd" (the message is in an end that no
 -- fact moves), "duplicate" (a second provider id, seen first: the message left twice).
 local function apply(mid, rec, fact)
@@ -116,7 +152,7 @@ local function apply(mid, rec, fact)
       end
     end
   end
-  if fact.handed_over and (rec.s == 'S' or rec.s == 'U' or not rec.ho) then set('ho', int(NOW)) end
+  if fact.handed_over and (rec.s == 'S' or rec.s == 'U' or not rec.ho) then set('ho', provider.handed_at(rec)) end
   if rec.fb and rec.ho and (fact.handed_over or not rec.fd) then set('fd', int(num(rec.ho) + num(rec.fw, 0))) end
   set('fr', fact.from)
   set('pt', fact.parts and tostring(fact.parts))
@@ -129,6 +165,10 @@ local function apply(mid, rec, fact)
     set('co', int(fact.co))
   end
   rec.sent_ms, rec.done_ms = fact.sm, fact.dm
+  if rec.so then
+    rec.sent_ms, rec.done_ms = nil, nil -- they count from when the provider had it, days ago
+    if fact.raw == 'cancelled' then return provider.taken_back(mid, rec, more) end
+  end
   local to = RANK[fact.st or ''] and fact.st or nil
   if rec.gr then
     set('gm', raise_members(rec, fact))
@@ -141,12 +181,15 @@ local function apply(mid, rec, fact)
     for _, v in ipairs(add_error(rec, fact.er[1], fact.er[2], fact.er[3])) do more[#more + 1] = v end
   end
   if moves then
-    if not rec.ho then set('ho', int(NOW)) end
+    if not rec.ho then set('ho', provider.handed_at(rec)) end
+    if rec.wd and to ~= 'A' and string.sub(rec.wd, 1, 1) ~= '!' then provider.came_too_late(mid, rec) end
     if (RANK[rec.s] or 0) < 2 and (to == 'T' or to == 'D') then expect_replies(mid, rec) end
     move(mid, rec, to, fact.er and fact.er[2] or '', OPEN[to] and poll_at(rec) or nil, more)
+    if rec.wd then provider.ask_back(mid, rec) end
     return word
   end
   if #more > 0 then call('HSET', mkey(mid), unpack(more)) end
+  if rec.wd then provider.ask_back(mid, rec) end
   if not OPEN[rec.s] and not RANK[rec.s] then return 'odd' end
   return word == 'duplicate' and word or 'known'
 end

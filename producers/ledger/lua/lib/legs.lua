@@ -15,6 +15,10 @@ local function make_leg(entry, first, last, number, o)
   if last.gr then rec.gr, rec.gm = '1', o.letters end
   -- What falls back is one message to the person, in whatever number of legs; a replay is one more.
   if o.why ~= 'replay' and last.fq then rec.fq = string.match(last.fq, '^%d+:') end
+  -- Handed over ahead, it may have failed before its time: what follows must not come before that. Where it may be scheduled
+  -- all the same, what follows gives it the time to arrive.
+  local due = num(last.so or last.sp, 0)
+  if due > NOW then rec.sa = int(due + (last.mb and num(last.fw, 0) or 0)) end
   if num(o.units, 1) > 1 then rec.un = int(tonumber(o.units)) end
   local fields = {}
   for field, value in pairs(rec) do fields[#fields + 1], fields[#fields + 2] = field, value end
@@ -48,7 +52,9 @@ function enter_leg(id, rec)
     move(id, rec, 'Q', nil, nil)
     return recall(id, rec, lost, lost.h)
   end
-  if rests(id, rec, NOW) then return end
+  local release = num(rec.sa, 0)
+  if rests(id, rec, math.max(NOW, release)) then return end
+  if release > NOW then return move(id, rec, 'W', 'send_at', release) end
   move(id, rec, 'Q', nil, nil)
   put(rec, id)
   arm(rec.ln, tonumber(rec.k))
@@ -61,7 +67,7 @@ function next_leg(mid, rec)
   local first = mid == entry and rec or record(entry)
   local number = num(first.nl, 1) + 1
   local shared, at = string.match(rec.fb, '^(s?)(%d+)$')
-  local called_off = rec.cx or NOW >= num(rec.vu, 0) or not first.s or number > num(rec.lg, 1) + 1
+  local called_off = rec.cx or rec.wd or NOW >= num(rec.vu, 0) or not first.s or number > num(rec.lg, 1) + 1
     or (rec.gr and string.find(rec.gm or '', 'D', 1, true)) or of_entry(entry, number - 1, first.s) == 'D'
   local steps = called_off and {} or call('LRANGE', shared == 's' and P .. 'tf:' .. nid_of(mid) or P .. 'fb:' .. entry, at - 1, -1)
   for i, packed in ipairs(steps) do

@@ -1,3 +1,4 @@
+-- needs: provider
 -- Opt-outs: o:<scope>:<last four of the number>, a hash of about a hundred for each million. Not by the number's beginning:
 -- a million people live in nearly as many hundreds, and each key costs more than what it holds. Field <number> holds what
 -- the person said (STOP, START, the provider's list, a 40300), field <number>* what an operator or app set; START never lifts
@@ -45,7 +46,7 @@ local function masked(number)
   return '***'
 end
 
--- Who was not texted, and on whose word. `what`: suppressed, spared, late, out, in; `said`: a value as above, or ''.
+-- Who was not texted, and on whose word. `what`: suppressed, spared, late, withdrawn, out, in; `said`: a value as above, or ''.
 local function audit(what, number, mid, scope, said, where)
   local at, source, evidence = string.match(said or '', '^.:(%d+):(%a):([^:]*)')
   call('XADD', P .. 'audit', 'MAXLEN', '~', setting('audit', 100000), '*', 'y', what, 'p', masked(number), 'm', mid,
@@ -105,5 +106,6 @@ local function set_opt(scope, number, out, at, source, evidence, by_operator, qu
     call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', 'opt_out.changed', 'm', number,
       's', after and 'out' or 'in', 'v', '1', 't', int(NOW))
   end
+  if out then provider.recall(number, opted_out) end
   return true
 end

@@ -1,6 +1,7 @@
+-- needs: provider
 -- Takes that this server has forgotten: it is the replica that lagged, or it lost its last second in a crash.
 --
--- A take: { m, k = token, h = process, a = attempt, b = builder, x = it may have left }
+-- A take: { m, k = token, h = process, a = attempt, b = builder, x = it may have left, s = the time that the provider was told }
 -- A message as it was before its take would be sent once more. So whoever took it says so again, and it is being sent as before.
 
 local function lost_takes() return P .. 'lost' end
@@ -18,6 +19,11 @@ local function hold_again(mid, rec, t, process)
   local more = { 'tk', t.k, 'h', holder, 'bv', t.b, 'an', tostring(t.a) }
   if not rec.fa then
     more[#more + 1], more[#more + 2] = 'fa', int(NOW)
+  end
+  if t.s then -- a resend has the same bytes
+    rec.so = t.s
+    more[#more + 1], more[#more + 2] = 'so', t.s
+    provider.remember(mid, rec)
   end
   if rec.s == 'S' then
     call('HSET', mkey(mid), unpack(more)) -- an earlier take has been recalled before this one

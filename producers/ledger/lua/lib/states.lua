@@ -1,4 +1,4 @@
--- needs: stats
+-- needs: stats provider
 -- The one transition table, and `move`: the only place that changes a message's state.
 --
 --   N new · W scheduled · Q queued · S sending · U uncertain · A accepted · T sent
@@ -13,9 +13,9 @@ local MOVES = {
   Q = 'SWRECOATDFX',
   S = 'UQWRECOATDFX',
   U = 'QWRECOATDFX',
-  A = 'TDFX',
+  A = 'TDFXCO', -- C and O of what was scheduled at the provider, on its word
   T = 'DFX',
-  X = 'FD',
+  X = 'FDCO',
   F = 'DX', -- X only for a group, when the member that had failed turns out delivered
   D = '', R = '', E = '', C = '', O = '',
 }
@@ -262,6 +262,7 @@ function stop_other_legs(mid, newest)
     local id = leg_id(entry_of(mid), number)
     local rec = id ~= mid and record(id) or {}
     if rec.fb then drop_steps(id, rec) end
+    if rec.so then provider.call_off(id, rec, 'other_leg') end
     if WAITING[rec.s or ''] then
       finish_as(id, rec, 'C', 'other_leg')
     elseif rec.s == 'S' or rec.s == 'U' then
@@ -281,7 +282,7 @@ local function doubt(mid, rec, why, more)
   local at = NOW + grace_of(rec)
   if rec.fb then -- it may have been handed over now
     if not rec.fd then
-      rec.fd = int(NOW + num(rec.fw, 0))
+      rec.fd = int(math.max(NOW, num(rec.so, 0)) + num(rec.fw, 0))
       more[#more + 1], more[#more + 2] = 'fd', rec.fd
     end
     at = math.min(at, tonumber(rec.fd))
