@@ -8,6 +8,7 @@ compared with the points in the code, so a step cannot be added without its wind
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,14 @@ PRODUCER = {f"{step}.{edge}": f"{step}.{edge}:kill" for step in ("submit", "poin
 CALLING = {
     f"{step}.{edge}": f"{step}.{edge}:kill" for step in ("claim", "callback", "settle") for edge in ("before", "after")
 }
+WITHDRAWING = {
+    f"{step}.{edge}": f"{step}.{edge}:kill" for step in ("withdraw", "withdrawn") for edge in ("before", "after")
+}
 LISTENER = {f"{step}.{edge}": f"{step}.{edge}:kill:3" for step in ("hear", "bell") for edge in ("before", "after")}
 
 
 def test_every_point_has_its_death() -> None:
-    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER, *CALLING]
+    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER, *CALLING, *WITHDRAWING]
     assert sorted(armed) == sorted(POINTS)
 
 
@@ -196,3 +200,21 @@ def test_a_worker_that_dies_over_a_callback_leaves_its_app_owed_the_same_event(s
         assert {e["id"] for e in app.heard} == told, "a repeat has the id of the first time"
         wait_until(lambda: not site.ledger.redis.keys(site.ledger.key("cb:*")), timeout_s=60, what="nothing to be owed")
         assert terminate(heir) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", WITHDRAWING.values())
+def test_a_worker_that_dies_over_what_telnyx_is_to_give_back_leaves_it_to_the_next(site: Service, point: str) -> None:
+    """It may have been given back already, and the answer died with the worker."""
+    doomed = site.start_worker(fault=point)
+    to = [f"+1312557{next(NUMBERS) % 10_000:04d}" for _ in range(3)]
+    at = datetime.now(UTC) + timedelta(hours=1)
+    id = site.notifier.enqueue("reminder", to=to, text="later", send_at=at, schedule="provider").id
+    wait_until(lambda: site.states(id) == {"accepted": 3}, what="Telnyx to hold them", seen=lambda: site.states(id))
+    assert site.notifier.stop_any(id) == (0, 3)
+    await_death(site, doomed)
+    heir = site.start_worker()
+    assert site.wait_final(id, timeout_s=90) == [{"cancelled": 3}]
+    ours = [m for m in site.sent() if m["ref"].startswith(id)]
+    assert [m["status"] for m in ours] == ["cancelled"] * 3
+    assert terminate(heir) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,72 @@ def test_a_rejected_message_is_listed_and_replayed_once_the_cause_is_gone(servic
     assert steps[:5] == [(1, "new"), (1, "queued"), (1, "sending"), (1, "rejected"), (2, "new")]
     assert steps[-1] == (2, "delivered")
     assert service.sent(to="+13125551091") == []
+
+
+def in_an_hour() -> str:
+    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
+def handed_ahead(service: Service, id: str, count: int) -> list[dict[str, Any]]:
+    """The messages of a notification once Telnyx holds them all."""
+
+    def held() -> list[dict[str, Any]] | None:
+        _, body = service.get(f"/v1/notifications/{id}")
+        found: list[dict[str, Any]] = body["messages"]
+        return found if len(found) == count and all(m["state"] == "accepted" for m in found) else None
+
+    messages: list[dict[str, Any]] = wait_until(held, what="Telnyx to hold them", seen=lambda: service.states(id))
+    return messages
+
+
+def test_what_telnyx_holds_is_asked_back_by_a_cancel_and_what_it_keeps_is_delivered(service: Service) -> None:
+    body = {"job_type": "reminder", "text": "later", "send_at": in_an_hour(), "schedule": "provider"}
+    to = ["+13125551100", "+13125551101", magic_number(64, 1), magic_number(66, 1)]
+    status, ticket = service.call("POST", "/v1/notifications", {**body, "to": to})
+    assert status == 202, ticket
+    id = ticket["id"]
+    for message in handed_ahead(service, id, 4):
+        (arrival,) = service.sent(ref=message["id"])
+        assert (arrival["path"], arrival["key"], arrival["status"]) == ("/messages", message["id"], "scheduled")
+        assert datetime.fromisoformat(message["provider_send_at"]).timestamp() * 1e6 == arrival["send_at"]
+    status, answer = service.call("DELETE", f"/v1/notifications/{id}")
+    assert (status, answer) == (200, {"id": id, "cancelled": 0, "asked_back": 4})
+    assert service.wait_final(id, timeout_s=60) == [{"cancelled": 3, "delivered": 1}]
+    _, body = service.get(f"/v1/notifications/{id}")
+    (kept,) = [m for m in body["messages"] if m["state"] == "delivered"]
+    assert (kept["to"], [e["code"] for e in kept["errors"]]) == (to[2], ["too_late"])
+    assert [m["status"] for m in service.sent() if m["ref"].startswith(id)].count("cancelled") == 3
+
+
+def test_a_stop_by_webhook_asks_back_what_telnyx_holds_for_the_person(service: Service) -> None:
+    to = ["+13125551110", "+13125551111"]
+    ticket = service.notifier.enqueue("reminder", to=to, text="later", send_at=in_an_hour(), schedule="provider")
+    handed_ahead(service, ticket.id, 2)
+    service.sandbox("inbound", {"from": to[0], "to": "+13125550001", "text": "STOP"})
+    states = {"accepted": 1, "opted_out": 1}
+    wait_until(lambda: service.states(ticket.id) == states, what="it back", seen=lambda: service.states(ticket.id))
+    (arrival,) = service.sent(to=to[0])
+    assert arrival["status"] == "cancelled"
+    service.sandbox("release", {})
+    assert service.wait_final(ticket.id) == [{"delivered": 1, "opted_out": 1}]
+
+
+def said(service: Service, *arguments: str) -> str:
+    done = subprocess.run(
+        [NOTIFY, *arguments], env=service.environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def test_by_hand_a_message_is_held_by_telnyx_shown_as_such_and_asked_back(service: Service) -> None:
+    request = ["reminder", "--to", "+13125551120", "--text", "later", "--at", in_an_hour(), "--schedule", "provider"]
+    code, sent = notify(service, "send", *request)
+    assert code == 0
+    handed_ahead(service, sent["id"], 1)
+    assert "scheduled at Telnyx for" in " ".join(said(service, "status", sent["id"]).split())
+    answer = f"1 message asked back from Telnyx: notify status {sent['id']} shows what it answers\n"
+    assert said(service, "cancel", sent["id"]) == answer
+    assert service.wait_final(sent["id"]) == [{"cancelled": 1}]
 
 
 def test_nothing_that_was_sent_stands_in_a_log(service: Service) -> None:

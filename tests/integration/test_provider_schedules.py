@@ -294,7 +294,9 @@ def test_what_was_not_sent_keeps_its_time(ledger: VirtualLedger) -> None:
     assert again.send_at_us == first.send_at_us
 
 
-def test_what_is_in_doubt_when_the_window_closes_is_unconfirmed_and_a_receipt_corrects_it(ledger: VirtualLedger) -> None:
+def test_what_is_in_doubt_when_the_window_closes_is_unconfirmed_and_a_receipt_corrects_it(
+    ledger: VirtualLedger,
+) -> None:
     mid = schedule(ledger, NEAR_US + 5 * SECOND_US)
     (first,) = take(ledger)
     finish(ledger, first, "uncertain", why="cut")
@@ -320,7 +322,7 @@ def test_it_is_silent_from_its_time_on(ledger: VirtualLedger) -> None:
 
 
 def test_a_fallback_counts_from_its_time(ledger: VirtualLedger) -> None:
-    mid, taken = hand_over(ledger, steps=[Step("next", AFTER_US, "{}")])
+    mid, _ = hand_over(ledger, steps=[Step("next", AFTER_US, "{}")])
     pass_us(ledger, HOUR_US, MINUTE_US)
     assert take(ledger) == []
     pass_us(ledger, AFTER_US)
@@ -353,7 +355,7 @@ def test_what_follows_one_that_may_be_scheduled_gives_it_the_time_to_arrive(ledg
 
 
 def test_its_latency_counts_from_its_time(ledger: VirtualLedger) -> None:
-    mid, taken = hand_over(ledger)
+    mid, _ = hand_over(ledger)
     pass_us(ledger, HOUR_US + 2 * SECOND_US, HOUR_US)
     fact = Fact(ref=mid, provider_id=f"pid-{mid}", state="D", sent_ms=3_600_500, done_ms=3_601_000)
     ledger.run(calls.receipt("", [fact]))

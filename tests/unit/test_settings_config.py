@@ -455,3 +455,28 @@ def test_words_of_the_profiles_are_read() -> None:
     config = parse_config(SENDER + JOB + '[compliance]\nstop_words = ["adios"]\n')
     assert config.compliance.keywords == {"STOP": ("adios",), "START": (), "HELP": ()}
     assert "compliance.stop_words" in only_problem_of(SENDER + JOB + '[compliance]\nstop_words = [""]\n')
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('quiet_hours = "21:00-08:00"', "quiet_hours are looked at when Telnyx is told the time"),
+        ('quiet_days = ["sun"]', "quiet_hours are looked at when Telnyx is told the time"),
+        ('frequency = { group = "m", limit = 1, per = "24h" }', "frequency counts a message that Telnyx holds"),
+        ('preset = "us-fl"', "frequency counts a message that Telnyx holds"),
+        ('valid_for = "2d"', "valid_for is looked at when Telnyx is told the time"),
+    ],
+)
+def test_what_nobody_looks_at_when_telnyx_holds_a_message_is_said(lines: str, said: str) -> None:
+    assert any(said in line for line in warnings(parse_config(with_job(f'{lines}\nschedule = "provider"'))))
+    assert not any(
+        "Telnyx is told" in line or "Telnyx holds" in line for line in warnings(parse_config(with_job(lines)))
+    )
+    assert not any("Telnyx" in line for line in warnings(parse_config(with_job('schedule = "provider"'))))
+
+
+def test_what_telnyx_cannot_schedule_stops_the_start() -> None:
+    whatsapp = '[senders.wa]\nchannel = "whatsapp"\nfrom = "+13125550001"\nrate = "1/s"\n[job_types.j]\nsender = "wa"\n'
+    (problem,) = problems(whatsapp + 'schedule = "provider"')
+    assert (problem.path, "schedules no messages of channel whatsapp" in problem.what) == ("job_types.j.schedule", True)
+    assert parse_config(whatsapp).job_types["j"].schedule == "local"

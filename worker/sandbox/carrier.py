@@ -26,7 +26,15 @@ _STEP_S = 0.1  # between a finalized event and what follows it: a late "sent", a
 class Carrier:
     """Moves messages through their lives. All methods run inside the event loop."""
 
-    def __init__(self, options: SandboxOptions, faults: Faults, courier: Courier, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        options: SandboxOptions,
+        faults: Faults,
+        courier: Courier,
+        counts: Counter[str],
+        queue_again: Callable[[Message], float],
+    ) -> None:
+        self._queue_again = queue_again
         self._options = options
         self._faults = faults
         self._courier = courier
@@ -47,9 +55,9 @@ class Carrier:
         send_at_us = message.draft.send_at_us
         if send_at_us is not None:
             message.statuses = ["scheduled"] * len(message.statuses)
-            self._later(max(0.0, send_at_us / 1e6 - time.time()), self._release, message)
+            self._later(max(0.0, send_at_us / 1e6 - time.time()), self.release, message)
         else:
-            self._release(message)
+            self._leave(message)
 
     def cancel(self, message: Message) -> None:
         message.statuses = ["cancelled"] * len(message.statuses)
@@ -61,9 +69,13 @@ class Carrier:
         profile = self._options.profile_webhook_url if draft.use_profile_webhooks or not draft.webhook_url else None
         return [url for url in (draft.webhook_url, draft.failover_url, profile) if url]
 
-    def _release(self, message: Message) -> None:
-        if message.statuses[0] == "cancelled":
-            return
+    def release(self, message: Message) -> None:
+        """A scheduled message's time has come; it draws on its sender's rate once more."""
+        if message.is_scheduled:
+            message.wait_s = self._queue_again(message)
+            self._leave(message)
+
+    def _leave(self, message: Message) -> None:
         message.statuses = ["queued"] * len(message.statuses)
         delay_s = self._options.sent_delay_s  # without jitter where a queue must be left in order
         self._later(message.wait_s + delay_s if message.wait_s else self._jittered(delay_s), self._sent, message)

@@ -39,6 +39,7 @@ def control_routes(sandbox: Sandbox) -> list[Route]:
         route("/sandbox/faults", _set_faults, "POST"),
         route("/sandbox/inbound", _inbound, "POST"),
         route("/sandbox/callback", _callback, "POST"),
+        route("/sandbox/release", _release, "POST"),
         route("/sandbox/reset", _reset, "POST"),
     ]
 
@@ -60,6 +61,7 @@ def row_of(message: Message) -> dict[str, Any]:
         "parts": draft.parts,
         "body_sha256": message.body_sha256,
         "arrived_at": message.arrived_us,
+        "send_at": draft.send_at_us,
         "sent_at": message.sent_us,
         "completed_at": message.completed_us,
         "wait_seconds": message.wait_seconds,
@@ -100,6 +102,14 @@ async def _summary(sandbox: Sandbox, _request: Request) -> Response:
     summary["callbacks"]["pending"] = sandbox.courier.pending
     summary["blocked"] = len(sandbox.blocks.rows())
     return json_response(summary)
+
+
+async def _release(sandbox: Sandbox, _request: Request) -> Response:
+    """The time of all that is scheduled has come."""
+    due = [message for message in sandbox.record.find(limit=_MOST) if message.is_scheduled]
+    for message in due:
+        sandbox.carrier.release(message)
+    return json_response({"released": len(due)})
 
 
 async def _messages(sandbox: Sandbox, request: Request) -> Response:

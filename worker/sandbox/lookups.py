@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from worker.sandbox.messages import Message
+from worker.sandbox.recipients import Cancel, script_for
 from worker.sandbox.refusals import Refusal, missing
-from worker.sandbox.replies import decode_object, json_response, page
+from worker.sandbox.replies import cut, decode_object, json_response, page
 from worker.sandbox.state import Sandbox, now_us
 
 BULK_DELAY_S = 0.2
@@ -37,11 +38,15 @@ async def cancel(sandbox: Sandbox, request: Request) -> Response:
     message = _message(sandbox, request)
     send_at_us = message.draft.send_at_us
     margin_us = int(sandbox.options.cancel_margin_s * 1e6)
-    if send_at_us is None or not message.is_scheduled or send_at_us - now_us() <= margin_us:
+    how = script_for(message.draft.to[0]).cancel if sandbox.options.magic else Cancel.OK
+    if how is Cancel.TOO_LATE and message.is_scheduled:
+        sandbox.carrier.release(message)
+    too_late = send_at_us is None or not message.is_scheduled or send_at_us - now_us() <= margin_us
+    if too_late or how is Cancel.REFUSED:
         detail = "Only a scheduled message can be cancelled, until one minute before it is sent."
         raise Refusal("10010", detail, is_bare=True)  # declared so, unlike other errors
     sandbox.carrier.cancel(message)
-    return json_response(message.payload())
+    return await cut(request) if how is Cancel.CUT else json_response(message.payload())
 
 
 async def opt_outs(sandbox: Sandbox, request: Request) -> Response:

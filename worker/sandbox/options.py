@@ -24,6 +24,7 @@ SHARES = (
     "api_500",
     "api_429",
     "api_cut",
+    "api_cut_after",
 )
 """Faults given as a share of requests (or of receipts), from 0 to 1. ``api_*`` are for all that sends nothing."""
 _MILLISECONDS = ("latency_ms", "latency_jitter_ms")

@@ -26,6 +26,15 @@ class Answer(StrEnum):
     CUT_BEFORE = "cut_before"
 
 
+class Cancel(StrEnum):
+    """What a cancel of its scheduled message meets."""
+
+    OK = "ok"
+    TOO_LATE = "too_late"  # refused: it leaves at that moment
+    REFUSED = "refused"  # refused, and it stays scheduled
+    CUT = "cut"  # cancelled, and the answer is lost
+
+
 class Receipts(StrEnum):
     """Which signed callbacks come."""
 
@@ -43,6 +52,7 @@ class Script:
     error: str | None = None
     refusal: str | None = None
     answer: Answer = Answer.OK
+    cancel: Cancel = Cancel.OK
     receipts: Receipts = Receipts.BOTH
     is_late: bool = False
     is_duplicated: bool = False
@@ -86,6 +96,9 @@ SCRIPTS: dict[int, Script] = {
         receipts=Receipts.SENT_ONLY,
         never_final=True,
     ),
+    64: Script(meaning="scheduled: a cancel comes too late (403), it leaves at that moment", cancel=Cancel.TOO_LATE),
+    65: Script(meaning="scheduled: a cancel is refused (403), and it stays scheduled", cancel=Cancel.REFUSED),
+    66: Script(meaning="scheduled: cancelled, the answer is lost (connection cut)", cancel=Cancel.CUT),
     70: Script(meaning="slow answer (`slow_s`, 3 s)", answer=Answer.SLOW),
     71: Script(meaning="accepted, the answer is lost (connection cut); receipts come", answer=Answer.CUT),
     72: Script(meaning="accepted, then answered 500; receipts come", answer=Answer.ERROR),

@@ -63,7 +63,8 @@ def api(sandbox: Sandbox, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
                 raise Refusal("10011", "Too many requests.", retry_after_s=sandbox.options.retry_after_s)
             if _hits(sandbox, "api_500"):
                 raise Refusal("10007", "An unexpected error occurred.")
-            return await endpoint(sandbox, request)
+            response = await endpoint(sandbox, request)
+            return await cut(request) if _hits(sandbox, "api_cut_after") else response
         except Refusal as refusal:
             return refuse(sandbox, refusal)
 

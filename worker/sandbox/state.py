@@ -18,6 +18,7 @@ from worker.sandbox.options import Faults, SandboxOptions
 from worker.sandbox.profiles import Profiles
 from worker.sandbox.queues import AccountLimit, SenderQueues
 from worker.sandbox.record import Record
+from worker.sandbox.refusals import Refusal
 from worker.sandbox.signing import Signer, seed_from_file
 
 
@@ -42,7 +43,7 @@ class Sandbox:
         self.closing = asyncio.Event()
         self._lag_task: asyncio.Task[None] | None = None
         self.courier = Courier(options, self.signer, self.record.callbacks)
-        self.carrier = Carrier(options, self.faults, self.courier, self.record.callbacks)
+        self.carrier = Carrier(options, self.faults, self.courier, self.record.callbacks, self._queue_again)
         self._set_up()
 
     def _set_up(self) -> None:
@@ -94,6 +95,13 @@ class Sandbox:
         self.queues.clear()
         self.lag.clear()
         self._set_up()
+
+    def _queue_again(self, message: Message) -> float:
+        draft = message.draft
+        try:
+            return self.queues.admit(str(draft.profile) if draft.is_pool else draft.sender, draft.units, time.time())
+        except Refusal:  # the queue is full, and what was accepted is sent all the same
+            return self.options.queue_s
 
     def note_webhook(self, message: Message) -> None:
         """Remember where a sender's events go: its inbound messages go there too."""

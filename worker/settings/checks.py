@@ -312,12 +312,34 @@ def _unreachable_fallbacks(path: str, job_type: JobType, config: Config) -> Iter
         before = leg.sender
 
 
+def _not_looked_at(path: str, job_type: JobType) -> Iterator[str]:
+    """What nobody looks at when a message leaves that Telnyx holds; here it would be."""
+    instead = 'write schedule = "local" where that matters'
+    if job_type.quiet_windows or job_type.quiet_days or job_type.holidays:
+        yield (
+            f"{path}.quiet_hours are looked at when Telnyx is told the time, up to five days ahead, and not when the message "
+            f"leaves: a change of them does not reach what Telnyx holds; {instead}"
+        )
+    if job_type.frequencies:
+        yield (
+            f"{path}.frequency counts a message that Telnyx holds from its hand-over, up to five days ahead, and not from "
+            f"when it leaves: more may reach a person at once; {instead}"
+        )
+    if job_type.given_valid_for_s is not None:
+        yield (
+            f"{path}.valid_for is looked at when Telnyx is told the time, and not when the message leaves: Telnyx takes no "
+            f"validity, so one that is late there is sent all the same; {instead}"
+        )
+
+
 def _job_type_warnings(path: str, job_type: JobType, config: Config) -> Iterator[str]:
     yield from _unreachable_fallbacks(path, job_type, config)
     yield from warn_of_routes(path, job_type, config)
     for key, effect in NOT_YET.items():
         if getattr(job_type, key) not in (None, ()):
             yield f"{path}.{key} is checked, but this version does not act on it yet: {effect}"
+    if job_type.schedule == "provider":
+        yield from _not_looked_at(path, job_type)
     quiet_min = longest_quiet_min(job_type.quiet_windows)
     if job_type.valid_for_s <= quiet_min * 60:
         yield (

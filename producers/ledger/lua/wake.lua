@@ -234,7 +234,7 @@ local function hand_out(queue, every, at_once, what, ask_for)
 end
 
 -- Have the provider asked for what it holds and must not send: again after a while, ever longer, as long as nothing is known.
-local WITHDRAW = { every = 50000, at_once = 20, again = 20000000, again_most = 300000000 }
+local WITHDRAW = { every = 50000, at_once = 20, again = 10000000, again_most = 300000000 }
 local function ask_for_it_back(mid)
   local rec = record(mid)
   if not provider.is_wanted_back(rec) then return false end
