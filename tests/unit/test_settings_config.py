@@ -477,6 +477,6 @@ def test_what_nobody_looks_at_when_telnyx_holds_a_message_is_said(lines: str, sa
 
 def test_what_telnyx_cannot_schedule_stops_the_start() -> None:
     whatsapp = '[senders.wa]\nchannel = "whatsapp"\nfrom = "+13125550001"\nrate = "1/s"\n[job_types.j]\nsender = "wa"\n'
-    (problem,) = problems(whatsapp + 'schedule = "provider"')
-    assert (problem.path, "schedules no messages of channel whatsapp" in problem.what) == ("job_types.j.schedule", True)
+    line = only_problem_of(whatsapp + 'schedule = "provider"')
+    assert "job_types.j.schedule cannot be provider: Telnyx schedules no messages of channel whatsapp" in line
     assert parse_config(whatsapp).job_types["j"].schedule == "local"
