@@ -47,5 +47,9 @@ def test_each_lies_at_telnyx_once_with_one_time_and_comes_back(site: Service, po
     told = {m["id"]: m["provider_send_at"] for m in site.get(f"/v1/notifications/{id}")[1]["messages"]}
     assert all(m["send_at"] == datetime.fromisoformat(told[m["ref"]]).timestamp() * 1e6 for m in ours)
     assert site.notifier.stop_any(id) == (0, 30)
-    assert site.wait_final(id, timeout_s=90) == [{"cancelled": 30}]
+    (ends,) = site.wait_final(id, timeout_s=90)
+    # Of what the dead worker had taken and not sent nobody knows whether a first request left: unconfirmed, as always.
+    assert set(ends) <= {"cancelled", "unconfirmed"}
+    assert ends["cancelled"] > 15
+    assert {m["status"] for m in site.sent() if m["ref"].startswith(id)} == {"cancelled"}
     assert terminate(heir) == 0
