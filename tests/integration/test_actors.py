@@ -590,6 +590,7 @@ def test_each_actor_has_its_queue_and_its_priority(running: Running) -> None:
         "call_back": ("chores", 40),
         "sync_opt_outs": ("chores", 40),
         "inbound": ("chores", 40),
+        "withdraw": ("chores", 40),
     }
 
 
