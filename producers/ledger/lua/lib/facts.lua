@@ -8,7 +8,7 @@
 local function poll_at(rec) -- the next look at a message that was handed over and is silent
   local ends = num(rec.ho, NOW) + setting('silent_after_us', 259200000000)
   local step = setting('poll_after_us', 60000000) * 3 ^ num(rec.pn, 0)
-  local from = math.max(NOW, num(rec.ho, NOW)) -- what the provider holds until its time is silent until then
+  local from = rec.so and math.max(NOW, num(rec.ho, NOW)) or NOW -- what the provider holds until its time is silent until then
   local at = math.min(ends, from + math.min(step, 43200000000))
   if not rec.fd then return at end
   -- Before anything falls back for want of a word, the provider is asked once.
