@@ -38,7 +38,7 @@ from producers.ledger.scripts import Call
 from producers.ledger.states import URGENT
 from producers.pointers import URGENT_RECIPIENTS
 from producers.retrying import may_pass
-from worker.choosing import Chosen, Facts, choose, read_facts
+from worker.choosing import Chooser, Chosen, Facts, read_facts
 from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import JobTypeContent, render_content
 from worker.content.templates import RenderError, TemplateError
@@ -221,9 +221,19 @@ def facts_for(chunks: Sequence[Loaded], config: Config, ledger: Ledger) -> Facts
     for loaded in chunks:
         job = config.job_types.get(_text(loaded.record, "jt"))
         if job is not None and job.routes:
-            with contextlib.suppress(ValueError):  # a chunk that nobody can read is ended where it is planned
+            with contextlib.suppress(
+                ValueError, TypeError
+            ):  # a chunk that nobody can read is ended where it is planned
                 wanted.append((job, [to for to, _ in _rows(loaded)]))
-    return patiently(lambda: read_facts(ledger, config, wanted)) if wanted else None
+    if not wanted:
+        return None
+    try:
+        return patiently(lambda: read_facts(ledger, config, wanted))
+    except RedisError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - what is known helps to choose; without it there is a choice too
+        log.error("routing_facts_unreadable", error=type(exc).__name__, trace=frames(exc))
+        return None
 
 
 def plan(loaded: Loaded, config: Config, facts: Facts | None = None) -> Plan:
@@ -314,9 +324,9 @@ class _Chunk:
         may_share: bool,
     ) -> None:
         self._config = config
-        self._facts, self._at_us = facts, at_us
         self._zones = zones
         self._job = config.job_types[name]
+        self._chooser = Chooser(self._job, config=config, facts=facts, at_us=at_us) if self._job.routes else None
         self._sender = config.senders[self._job.sender]
         self._request = request
         self._may_share = may_share
@@ -369,8 +379,8 @@ class _Chunk:
                 made.ways[name] = self._way(name, sender, made.content)
             return made.ways[name]
 
-        if self._job.routes:
-            return choose(self._job, to, config=self._config, facts=self._facts, way=way, at_us=self._at_us)
+        if self._chooser is not None:
+            return self._chooser.choose(to, way)
         found = way(self._job.sender)
         refusal = None if isinstance(found, Refusal) else refused_destination(self._sender, to)
         return Chosen(self._job.sender, refusal or found)

@@ -79,6 +79,9 @@ def country_of(number: str) -> str | None:
         return _country_of_area(number[2:5])
     import phonenumbers
 
+    shared = _countries_of_code(number[1:4]) if number.startswith("+") else ()
+    if len(shared) == 1:
+        return shared[0] if shared[0].isalpha() else None
     try:
         parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:
@@ -86,6 +89,15 @@ def country_of(number: str) -> str | None:
     found = phonenumbers.region_code_for_number(parsed)
     found = found or phonenumbers.region_code_for_country_code(parsed.country_code or 0)
     return found if found and found.isalpha() and found != "ZZ" else None
+
+
+@lru_cache(maxsize=1_000)
+def _countries_of_code(digits: str) -> tuple[str, ...]:
+    """The countries of the country code that ``digits`` begin with; no code is the beginning of another."""
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+    codes = [int(digits[:n]) for n in (1, 2, 3) if digits[:n].isdigit()]
+    return next((COUNTRY_CODE_TO_REGION_CODE[code] for code in codes if code in COUNTRY_CODE_TO_REGION_CODE), ())
 
 
 @lru_cache(maxsize=1_000)

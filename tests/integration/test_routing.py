@@ -19,7 +19,7 @@ from producers.ledger.reading import read_notification
 from producers.ledger.sticky import remembered
 from producers.notifier import Notifier
 from worker import expansion
-from worker.choosing import choose, read_facts
+from worker.choosing import Chooser, read_facts
 from worker.expansion import expand
 from worker.forgetting import forget
 from worker.publication import publication as publication_of
@@ -351,7 +351,7 @@ def test_facts_know_what_rests_and_why(published: Ledger, config: Config) -> Non
     redis.hset(published.key("b:s:one"), mapping={"hold": far_us, "why": "40312"})
     job = config.job_types["care"]
     facts = read_facts(published, config, [(job, [PERSON])])
-    chosen = choose(job, PERSON, config=config, facts=facts, way=Route, whole=True)
+    chosen = Chooser(job, config=config, facts=facts).choose(PERSON, Route, whole=True)
     assert chosen.sender in ("two", "three")
     held = [step for step in chosen.steps if step.sender == "one"]
     assert all(step.why in ("held", "later") for step in held)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from producers.ledger.sticky import Remembered
-from worker.choosing import PATIENCE_US, US, Chosen, Facts, Step, choose
+from worker.choosing import PATIENCE_US, US, Chooser, Chosen, Facts, Step
 from worker.pacing.lanes import SILENCE, LaneView
 from worker.routing import Refusal, Route, country_of
 from worker.settings import Config, parse_config
@@ -61,11 +61,11 @@ ALL_OPEN = {name: lane(name) for name in ("a", "b", "c", "fast", "brand")}
 
 def pick(
     job: str | Config, to: str = CHICAGO, *, now_us: int = NOON_US, remembered: Remembered | None = None,
-    lanes: dict[str, LaneView] | None = None, **other: Any,
+    lanes: dict[str, LaneView] | None = None, at_us: int | None = None, whole: bool = False,
 ) -> Chosen:  # fmt: skip
     config = job if isinstance(job, Config) else config_of(job)
     facts = Facts(now_us, {**ALL_OPEN, **(lanes or {})}, remembered or {})
-    return choose(config.job_types["j"], to, config=config, facts=facts, way=Route, **other)
+    return Chooser(config.job_types["j"], config=config, facts=facts, at_us=at_us).choose(to, Route, whole=whole)
 
 
 BY_COUNTRY = 'routes = [{ countries = ["US"], senders = ["a"] }, { countries = ["CA", "GB"], senders = ["b"] }]\n'
@@ -203,9 +203,9 @@ def test_a_sender_that_cannot_carry_the_content_is_skipped_and_its_refusal_is_to
     def way(name: str) -> Route | Refusal:
         return no if name == "a" else Route(name)
 
-    facts = Facts(NOON_US, ALL_OPEN)
-    assert choose(config.job_types["j"], CHICAGO, config=config, facts=facts, way=way).sender == "b"
-    assert choose(config.job_types["j"], CHICAGO, config=config, facts=facts, way=lambda name: no).way == no
+    chooser = Chooser(config.job_types["j"], config=config, facts=Facts(NOON_US, ALL_OPEN))
+    assert chooser.choose(CHICAGO, way).sender == "b"
+    assert chooser.choose(CHICAGO, lambda name: no).way == no
 
 
 STICKY = 'routes = [{ countries = ["US"], senders = { a = 1, b = 1, c = 0 } }]\nsender = "fast"\nsticky = true'
@@ -239,8 +239,7 @@ def test_a_remembered_sender_that_is_paused_is_skipped() -> None:
 
 def test_without_facts_every_sender_counts_as_able() -> None:
     config = config_of('routes = [{ senders = ["a"] }]\nsender = "b"')
-    chosen = choose(config.job_types["j"], CHICAGO, config=config, facts=Facts(NOON_US), way=Route)
-    assert chosen.sender == "a"
+    assert Chooser(config.job_types["j"], config=config, facts=Facts(NOON_US)).choose(CHICAGO, Route).sender == "a"
 
 
 def test_the_whole_decision_names_every_candidate_once_and_ends_alike() -> None:
@@ -263,3 +262,16 @@ def test_the_whole_decision_names_every_candidate_once_and_ends_alike() -> None:
 )  # fmt: skip
 def test_the_country_of_a_number(number: str, country: str | None) -> None:
     assert country_of(number) == country
+
+
+def test_every_country_is_told_by_its_own_numbers() -> None:
+    """Against the metadata's examples; a number that several countries share is the greatest one's."""
+    import phonenumbers
+
+    wrong = {}
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        example = phonenumbers.example_number(region)
+        number = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+        if country_of(number) != phonenumbers.region_code_for_number(example):
+            wrong[region] = number
+    assert wrong == {}

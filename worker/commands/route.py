@@ -28,7 +28,7 @@ def route(
     as_json: AsJson = False,
 ) -> None:
     """Say which sender a message would leave from. Writes nothing; 1 if there is none."""
-    from worker.choosing import choose, read_facts
+    from worker.choosing import Chooser, read_facts
     from worker.commands.opt_outs import person_of
     from worker.routing import Refusal, Route
     from worker.routing import route as route_content
@@ -45,7 +45,7 @@ def route(
         return route_content(name, config.senders[name], content)
 
     facts = read_facts(open_ledger(settings), config, [(job, [person])])
-    chosen = choose(job, person, config=config, facts=facts, way=way, at_us=at_us, whole=True)
+    chosen = Chooser(job, config=config, facts=facts, at_us=at_us).choose(person, way, whole=True)
     row = _row(job_type, person, chosen, config)
     if as_json:
         print_json(row)

@@ -233,7 +233,7 @@ def _countries(title: str, profile: Mapping[str, Any], use: ProfileUse) -> Itera
 
 
 def _has_media(name: str, config: Config) -> bool:
-    return any(job_type.sender == name and job_type.media_urls for job_type in config.job_types.values())
+    return any(name in job_type.candidates and job_type.media_urls for job_type in config.job_types.values())
 
 
 def _number(value: Any) -> float | None:

@@ -16,7 +16,7 @@ from producers.errors import FieldError
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.notification import ValidRequest, validate
-from worker.choosing import Chosen, Facts, choose, read_facts
+from worker.choosing import Chooser, Chosen, Facts, read_facts
 from worker.compliance.opt_outs import opted_out_among
 from worker.compliance.time_zones import ZoneFields
 from worker.content.rendering import render_content
@@ -138,6 +138,7 @@ def _choose(
     group = ",".join(trials)
     people = [group] if request.group else list(trials)
     facts = read_facts(ledger, config, [(job, people)]) if job.routes else Facts(now_us)
+    chooser = Chooser(job, config=config, facts=facts, at_us=request.send_at_us)
 
     def choose_for(to: str, trial: _Trial) -> Chosen:
         def way(name: str) -> Route | Refusal:
@@ -145,7 +146,7 @@ def _choose(
                 trial.ways[name] = route(name, config.senders[name], trial.content, max_parts=job.max_parts)
             return trial.ways[name]
 
-        return choose(job, to, config=config, facts=facts, way=way, at_us=request.send_at_us, whole=True)
+        return chooser.choose(to, way, whole=True)
 
     if request.group:
         return dict.fromkeys(trials, choose_for(group, next(iter(trials.values()))))

@@ -21,7 +21,7 @@ _BAD = frozenset({"failed", "rejected"})
 
 def notification(view: NotificationView, config: Config) -> dict[str, Any]:
     job = config.job_types.get(view.job_type)
-    own = job.sender if job is not None else ""
+    own = job.sender if job is not None and not job.routes else ""  # with routes nobody knows before it is expanded
     return {
         "id": view.id,
         "job_type": view.job_type,
