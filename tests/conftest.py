@@ -115,6 +115,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--many", default=20_000, type=int, help="recipients in test_many_recipients.py")
     parser.addoption("--model-steps", default=1_000_000, type=int, help="steps in make model")
     parser.addoption("--model-seed", default=None, type=int, help="seed of make model; drawn if not given")
+    parser.addoption("--silence-scale", default=20, type=float, help="test_silence.py divides its durations by this")
     parser.addoption("--chaos-seed", default=None, type=int, help="seed of the chaos suite; drawn if not given")
     parser.addoption("--chaos-messages", default=20_000, type=int, help="messages in each test of make chaos")
     parser.addoption("--chaos-kills", default=60, type=int, help="deaths of workers there; others in proportion")
