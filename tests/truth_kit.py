@@ -77,14 +77,22 @@ def assert_every_transition_is_told(events: Iterable[Event], views: Iterable[Mes
         assert told[view.id] == steps, (view.id, told[view.id], view.timeline)
 
 
-def assert_heard_once_by_id(events: Iterable[Event], heard: list[dict[str, Any]], views: Iterable[MessageView]) -> None:
-    """Whoever counts ids has each end once, from the stream and from callbacks alike, and both tell the same ids."""
+def assert_told_once_by_id(events: Iterable[Event], heard: list[dict[str, Any]], views: Iterable[MessageView]) -> None:
+    """Whoever counts ids has each end once, from the stream and from callbacks alike, and both tell the same ids.
+
+    A callback tells the state at its time: of an end that was corrected in between, the correction alone may be told.
+    """
     wanted = Counter(view.id for view in views)
-    finals = [event for event in events if event.type == "message.final"]
-    assert Counter(event.message for event in finals) == wanted
-    by_id = {letter["id"]: letter for letter in heard if letter["type"] == "message.final"}
-    assert Counter(letter["message"] for letter in by_id.values()) == wanted
-    assert set(by_id) == {event.id for event in finals}
+    events = [event for event in events if event.type in ("message.final", "message.corrected")]
+    finals = {event.id: event.message for event in events if event.type == "message.final"}
+    assert Counter(finals.values()) == wanted
+    corrected = {event.message for event in events if event.type == "message.corrected"}
+    letters = {letter["id"]: letter for letter in heard if letter["type"] in ("message.final", "message.corrected")}
+    assert set(letters) <= {event.id for event in events}
+    told = Counter(letter["message"] for letter in letters.values() if letter["type"] == "message.final")
+    assert max(told.values()) == 1 and set(wanted) - set(told) <= corrected
+    last = {letter["message"]: letter for letter in sorted(letters.values(), key=lambda letter: letter["version"])}
+    assert {message: letter["state"] for message, letter in last.items()} == {view.id: view.state for view in views}
 
 
 def true_figures(told: Iterable[dict[str, Any]], *, price: float) -> dict[str, Any]:

@@ -94,7 +94,9 @@ def test_with_a_fifth_of_the_receipts_lost_every_message_is_final_within_two_pol
         views = list(entries(service, [ticket.id]))
         assert untrue(views, truth(service)) == {}
         asked = count_polls(service, [view.id for view in views])
-        print(f"\nscale {scale:g}: {count} messages, of which {sum(n > 0 for n in asked)} were asked about, {asked.count(2)} twice")
+        print(
+            f"\nscale {scale:g}: {count} messages, of which {sum(n > 0 for n in asked)} were asked about, {asked.count(2)} twice"
+        )
         assert max(asked) in (1, 2)
 
 
