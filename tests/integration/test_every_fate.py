@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service_kit import API_KEY, NOTIFY, Service, running_service, wait_until
 from truth_kit import (
     assert_every_transition_is_told,
-    assert_told_once_by_id,
     assert_never_backward,
+    assert_told_once_by_id,
     entries,
     true_figures,
     truth,
