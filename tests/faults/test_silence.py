@@ -28,7 +28,7 @@ def scale(request: pytest.FixtureRequest) -> float:
 def people(count: int) -> list[str]:
     """One in ten has a fate of its own; the others get their messages."""
     return [
-        magic_number(FATES[i // 10 % len(FATES)], i) if i % 10 == 9 else f"+1312{2_000_000 + i:07d}"
+        magic_number(FATES[i // 10 % len(FATES)], i // 50) if i % 10 == 9 else f"+1312{2_000_000 + i:07d}"
         for i in range(count)
     ]
 
