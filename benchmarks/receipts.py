@@ -1,7 +1,7 @@
 """Receipts: how many a second one web and one worker process verify and apply, how fast the webhook answers meanwhile, and
 what verifying and parsing alone would cost.
 
-    python -m benchmarks receipts [--rate 1500] [--seconds 20] [--nice -10]
+    python -m benchmarks receipts [--rate 1600] [--seconds 20] [--nice -10]
 
 Each message gets two receipts, ``message.sent`` and ``message.finalized``, in Telnyx's form with all fields. They come over
 kept connections at a fixed rate, whatever the server does (:mod:`benchmarks.open_loop`), so time is counted from the instant
@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 from benchmarks.open_loop import pack
 from benchmarks.pacing.__main__ import _raise_priority
-from benchmarks.pacing.report import Result, at_least, at_most, table
-from benchmarks.pacing.report import Figure
+from benchmarks.pacing.report import Figure, Result, at_least, at_most, table
 from benchmarks.pacing.site import ROOT, TEXT, wait_until
 from benchmarks.pacing.usage import cpu_s
 from benchmarks.service import BenchService, pid_of, running_bench_service
@@ -34,6 +33,7 @@ from worker.sandbox.signing import Signer
 from worker.telnyx.signatures import Verifier, decode_key
 
 RATE_GOAL, P99_GOAL_MS = 1500.0, 50.0
+OFFERED = 1600.0  # a little more than is to be applied, for the last ones take their time too
 APART = 1000  # receipts between the two of one message
 
 
@@ -120,10 +120,12 @@ def under_load(rate: float, seconds: float) -> Result:
         file.write_bytes(pack(requests_for(mids, service)))
         command = [sys.executable, "-m", "benchmarks.open_loop", str(file), str(service.port), str(rate)]
         load = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-        usage = service.usage(generator=load.pid)
+        parts, usage = service.parts(), service.usage()
         with Backlog(service) as backlog:
-            before = {name: cpu_s(pids) for name, pids in usage._parts.items()}
+            before = {name: cpu_s(pids) for name, pids in parts.items()}
+            others_s = _children_cpu_s()
             out, _ = load.communicate(timeout=10 * seconds + 120)
+            others_s = _children_cpu_s() - others_s
             said = json.loads(out)
             wait_until(
                 lambda: delivered(service) == len(mids),
@@ -133,13 +135,14 @@ def under_load(rate: float, seconds: float) -> Result:
                 seen=lambda: delivered(service),
             )
             applied_s = time.monotonic() - said["began_s"]
-            spent = {name: cpu_s(pids) - before[name] for name, pids in usage._parts.items() if name != "generator"}
+            spent = {name: cpu_s(pids) - before[name] for name, pids in parts.items()}
             cpu = usage.shares()
+    spent["generator"] = others_s
     total = 2 * len(mids)
     ok = said["statuses"].get("200", 0)
     figures = [
         at_least("answered with 200", ok, total),
-        at_least("verified and applied a second", total / applied_s, min(rate, RATE_GOAL) * 0.99, "/s"),
+        at_least("verified and applied a second", total / applied_s, min(0.95 * rate, RATE_GOAL), "/s"),
         at_most("webhook's p99, from when it was due", said["from_due_ms"]["p99"], P99_GOAL_MS, "ms"),
         Figure("median, from when it was due", said["from_due_ms"]["p50"], "ms"),
         Figure("p99, from when it was written", said["from_written_ms"]["p99"], "ms"),
@@ -148,6 +151,12 @@ def under_load(rate: float, seconds: float) -> Result:
         *(Figure(f"CPU a receipt, {name}", 1000 * s / total, "ms") for name, s in spent.items()),
     ]
     return Result(f"receipts at {rate:g}/s", "open loop", 1, seconds, figures, cpu)
+
+
+def _children_cpu_s() -> float:
+    """CPU of those children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def bare(events: int = 3000) -> Result:
@@ -161,16 +170,13 @@ def bare(events: int = 3000) -> Result:
         verifier.verify(body, headers["telnyx-signature-ed25519"], headers["telnyx-timestamp"], now_s)
         json.loads(body)
     each_ms = 1000 * (time.process_time() - started_s) / events
-    return Result(
-        "verify and parse alone", "no", 0, 0, [Figure("CPU a receipt", each_ms, "ms"), Figure("of one core", 1000 / each_ms, "/s")]
-    )  # fmt: skip
+    figures = [Figure("CPU a receipt", each_ms, "ms"), Figure("of one core", 1000 / each_ms, "/s")]
+    return Result("verify and parse alone", "no", 0, 0, figures)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks receipts", description=__doc__)
-    parser.add_argument(
-        "--rate", type=float, nargs="*", default=[RATE_GOAL], help="receipts a second; several: in turn"
-    )
+    parser.add_argument("--rate", type=float, nargs="*", default=[OFFERED], help="receipts a second; several: in turn")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument(
         "--nice", type=int, default=0, help="run everything at this priority, where others use the machine"

@@ -88,17 +88,21 @@ class BenchService:
         return self._environ
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=2) as response:
-                return bool(response.status == 200)
+        url = f"http://127.0.0.1:{self.port}/healthz"
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
         return False
 
-    def usage(self, **more: int) -> Usage:
-        """CPU of all parts from now on; ``more``: further processes by name."""
+    def parts(self) -> dict[str, list[int]]:
+        """The processes of each part."""
         parts = {name: tree(child.pid) for name, child in self.children.items()}
         if self._redis_pid is not None:
             parts["redis"] = [self._redis_pid]
-        return Usage({**parts, **{name: [pid] for name, pid in more.items()}})
+        return parts
+
+    def usage(self) -> Usage:
+        """CPU of all parts from now on."""
+        return Usage(self.parts())
 
     def prime(self, count: int, **other: Any) -> list[str]:
         """So many messages of which the provider has said that it took them; their ids. Before any worker runs."""

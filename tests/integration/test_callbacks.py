@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +25,7 @@ from producers.ledger.callbacks import Claimed, Settled
 from producers.ledger.calls import Fact
 from producers.ledger.connection import connect
 from producers.ledger.ledger import Ledger
+from worker.callbacks import letters
 from worker.callbacks.caller import Caller
 from worker.callbacks.letters import Letter, write_letter
 from worker.callbacks.post import Post, Posted, is_public
@@ -321,6 +324,33 @@ def test_the_id_and_the_version_are_those_of_the_stream(ledger: Ledger) -> None:
     assert last["url"] == URL
     assert (last["metadata"], last["to"], last["attempts"], last["schema"]) == ({"order": 7}, TO, 1, 1)
     assert last["at"].endswith("Z")
+
+
+def test_a_correction_while_the_letter_is_written_makes_no_event_of_two(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = submit(ledger, **HERE)
+    admit(ledger, id)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted")
+    fact = Fact(ref=f"{id}-0", provider_id=f"pid-{id}-0", state="X")
+    ledger.run(calls.receipt("", [fact]))
+    read = letters.read_message
+
+    reads = itertools.count(1)
+
+    def read_late(ledger: Ledger, entry: str) -> Any:
+        if next(reads) < 2:  # what its notification is read with
+            return read(ledger, entry)
+        ledger.run(calls.receipt("", [dataclasses.replace(fact, state="D")]))
+        return read(ledger, entry)
+
+    monkeypatch.setattr(letters, "read_message", read_late)
+    letter = write_letter(f"m{id}-0", ledger=ledger, config=CONFIG)
+    assert letter is not None
+    corrected = next(event for event in stream(ledger) if event.type == "message.corrected")
+    body = json.loads(letter.body)
+    assert (body["id"], body["type"], body["state"]) == (corrected.id, "message.corrected", "delivered")
 
 
 def test_a_notification_that_finished_tells_its_counts(ledger: Ledger) -> None:

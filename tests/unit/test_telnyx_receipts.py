@@ -16,6 +16,7 @@ from worker.telnyx.receipts import (
     parse_event,
     rank_of,
     strip,
+    strip_receipt,
     to_ledger,
 )
 
@@ -429,6 +430,34 @@ def test_whatever_was_signed_gets_an_answer(value: Any, payload: dict[str, Any],
 def test_a_stripped_receipt_is_the_same_receipt(payload: dict[str, Any], kind: str) -> None:
     raw = json.dumps(event(f"message.{kind}", payload)).encode()
     assert parse_event(strip(raw)) == parse_event(raw)
+    for given_id in (payload.get("id"), "40385f64-5717-4562-b3fc-2c9600000000"):
+        raw = json.dumps(event(f"message.{kind}", {"direction": "outbound", **payload, "id": given_id})).encode()
+        kept = strip_receipt(raw)
+        assert kept is None or parse_event(kept) == parse_event(raw)
+        assert kept is None or parse_event(raw).kind == "receipt"
+
+
+def test_the_short_way_is_for_plain_receipts_alone() -> None:
+    plain = event(
+        "message.finalized",
+        {"direction": "outbound", "id": "4038", "text": "secret", "webhook_url": "https://x/?ref=m1"},
+    )
+    kept = strip_receipt(json.dumps(plain).encode())
+    assert kept is not None and b"secret" not in kept and parse_event(kept) == parse_event(json.dumps(plain).encode())
+    payload = plain["data"]["payload"]
+    others: list[Any] = [
+        event("message.received", {**payload, "direction": "inbound"}),
+        event("message.finalized", {**payload, "direction": "inbound"}),
+        event("message.finalized", {**payload, "id": None}),
+        event("message.finalized", {**payload, "tags": [[]] * 200}),
+        {"data": {"record_type": "link_clicked", "message_id": "4038"}},
+        {"event_type": "message.sent"},
+        [plain],
+        None,
+    ]
+    for other in others:
+        assert strip_receipt(json.dumps(other).encode()) is None, other
+    assert strip_receipt(b"[" * 100_000) is None and strip_receipt(b"\xff") is None
 
 
 def test_what_is_kept_holds_no_body_and_no_media() -> None:

@@ -80,9 +80,7 @@ def write_letter(item: str, *, ledger: Ledger, config: Config) -> Letter | None:
 
 
 def _of_message(ledger: Ledger, head: _Head, entry: str) -> Letter | None:
-    redis: Any = ledger.redis
-    mark = redis.hget(ledger.key(f"m:{entry}"), "ck")
-    view = read_message(ledger, entry)
+    mark, view = _marked(ledger, entry)
     if mark is None or view is None or view.state not in _FINAL_WORDS:
         return None
     version = int(mark[1:])
@@ -90,6 +88,17 @@ def _of_message(ledger: Ledger, head: _Head, entry: str) -> Letter | None:
     id = event_id(kind, entry, version, LETTERS[view.state])
     told = _told(head, id, kind, version, view.timeline[-1].at_us)
     return _letter(head, {**told, "message": entry, "state": view.state, **_details(view)})
+
+
+def _marked(ledger: Ledger, entry: str) -> tuple[bytes | None, MessageView | None]:
+    """What is owed of an entry, and the entry as it was then: a correction in between would make an event of two."""
+    redis: Any = ledger.redis
+    mark = redis.hget(ledger.key(f"m:{entry}"), "ck")
+    while True:
+        before, view = mark, read_message(ledger, entry)
+        mark = redis.hget(ledger.key(f"m:{entry}"), "ck")
+        if mark == before:
+            return mark, view
 
 
 def _of_notification(ledger: Ledger, head: _Head) -> Letter | None:

@@ -4,6 +4,7 @@ Invariants, each with a test named after it:
 
 - Whatever was signed gets an answer: odd input becomes ``other``, never an exception.
 - What ``strip`` keeps holds no body and no media, and parses to the same receipt.
+- ``strip_receipt`` takes plain receipts alone, and what it keeps parses to the same as what ``strip`` keeps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypedDict
+
+import msgspec
 
 from worker.telnyx.facts import Fact, fact_from_group, fact_from_message, fact_from_receipt, rank_of, to_ledger
 from worker.telnyx.shapes import as_dict, as_id, as_list, as_number, as_text, members, micros
@@ -25,6 +28,7 @@ __all__ = [
     "parse_event",
     "rank_of",
     "strip",
+    "strip_receipt",
     "to_ledger",
 ]
 
@@ -78,6 +82,10 @@ _DROPPED: Final = frozenset({
 })  # fmt: skip
 
 
+# A receipt has some thirty. So many can never be too deep for whoever parses what was kept.
+_PLAIN_MOST: Final = 128
+
+
 def parse_event(raw: bytes) -> Parsed:
     """Parse one callback whose signature has been checked. Never raises: what is not understood is ``other``."""
     event = _load(raw)
@@ -112,17 +120,39 @@ def strip(raw: bytes) -> bytes:
         return json.dumps({"unreadable_bytes": len(raw)}, separators=(",", ":")).encode()
     data = as_dict(event.get("data"))
     if _is_message(as_text(data.get("event_type")) or ""):
-        payload = as_dict(data.get("payload"))
-        kept: Any = {
-            "data": {name: data[name] for name in ("record_type", "id", "event_type", "occurred_at") if name in data}
-            | {"payload": {name: payload[name] for name in _KEPT_OF_MESSAGE & payload.keys()}},
-            "meta": {
-                name: value for name, value in as_dict(event.get("meta")).items() if name in {"attempt", "delivered_to"}
-            },
-        }
+        kept: Any = _kept_of_message(event, data, as_dict(data.get("payload")))
     else:
         kept = _without_bodies(event)
     return json.dumps(kept, separators=(",", ":"), sort_keys=True).encode()
+
+
+def strip_receipt(raw: bytes) -> bytes | None:
+    """What is kept of a receipt, for whoever gets a thousand a second: a fifth of the cost of parsing and stripping it.
+
+    None for whatever is no plain receipt of a message that it names: that goes the long way. Never raises.
+    """
+    if raw.count(b"{") + raw.count(b"[") > _PLAIN_MOST:
+        return None
+    try:
+        event = msgspec.json.decode(raw)
+        data = event["data"]
+        payload, kind = data["payload"], data["event_type"]
+        is_plain = kind.startswith("message.") and kind != "message.received" and payload["direction"] == "outbound"
+        if not is_plain or as_id(payload["id"]) is None:
+            return None
+        return msgspec.json.encode(_kept_of_message(event, data, payload))
+    except (msgspec.MsgspecError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError):
+        return None
+
+
+def _kept_of_message(event: dict[str, Any], data: dict[str, Any], payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "data": {name: data[name] for name in ("record_type", "id", "event_type", "occurred_at") if name in data}
+        | {"payload": {name: payload[name] for name in _KEPT_OF_MESSAGE & payload.keys()}},
+        "meta": {
+            name: value for name, value in as_dict(event.get("meta")).items() if name in {"attempt", "delivered_to"}
+        },
+    }
 
 
 def _load(raw: bytes) -> dict[str, Any]:

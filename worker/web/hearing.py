@@ -6,7 +6,7 @@ pointer asks a worker to apply it; a lost pointer is pointed at again by the led
 
 - ``keep`` returns only after the ledger kept the receipt; a failure reaches every receipt of its batch.
 - A batch has at most ``BATCH_MOST`` receipts, for its worker applies it in one call.
-- Pointers never delay an answer.
+- Pointers never delay an answer, and a server that says nothing delays none for longer than ``KEEP_S``.
 - Who has just refused a receipt is deaf: a refused receipt may be the one that a resend waits for.
 """
 
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 GATHER_S = 0.003  # far below what Telnyx notices; at 1,000 receipts a second, three in a batch
 BATCH_MOST = 50
 BATCH_MOST_BYTES = 1_000_000
+KEEP_S = 1.4  # Telnyx waits 2 s
 POINT_EVERY_S = 0.01  # a pointer costs as much as keeping its batch: at a few hundred a second, ten go in one trip
 POINTERS_A_TRIP = 200
 DEAF_S = 6.0  # a gap of over 5 s in the stamps of those who hear makes every silence count anew
@@ -55,7 +56,7 @@ class Hearing:
         self._point_every_s = point_every_s
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._kept: asyncio.Future[None] | None = None
+        self._kept: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unpointed: list[str] = []
         self._pointing: asyncio.Task[None] | None = None
@@ -67,27 +68,27 @@ class Hearing:
         return self._refused_at is not None and asyncio.get_running_loop().time() - self._refused_at < DEAF_S
 
     async def keep(self, receipt: bytes) -> None:
-        """Keep one stripped receipt.
+        """Keep one stripped receipt. Who gives up waiting takes nobody along: each waits for a future of its own.
 
         Raises:
-            redis.RedisError: it is not known to be kept: do not answer 200.
+            redis.RedisError, OSError, TimeoutError: it is not known to be kept: do not answer 200.
         """
         if self._waiting and self._bytes + len(receipt) > BATCH_MOST_BYTES:
             self._close_batch()
         loop = asyncio.get_running_loop()
-        if self._kept is None:
-            self._kept = loop.create_future()
+        if not self._waiting:
             self._timer = loop.call_later(self._gather_s, self._close_batch)
-        kept = self._kept
+        kept = loop.create_future()
+        self._kept.append(kept)
         self._waiting.append(receipt)
         self._bytes += len(receipt)
         if len(self._waiting) >= BATCH_MOST:
             self._close_batch()
-        await asyncio.shield(kept)  # one caller that gives up must not take the others along
+        await kept
 
     async def finish(self) -> None:
         """Keep and point at what is under way; call it when no more can come."""
-        if self._kept is not None:
+        if self._waiting:
             self._close_batch()
         await asyncio.gather(*self._keeping, return_exceptions=True)
         if self._pointing is not None:
@@ -97,26 +98,31 @@ class Hearing:
         if self._timer is not None:
             self._timer.cancel()
         receipts, kept = self._waiting, self._kept
-        self._waiting, self._bytes, self._kept, self._timer = [], 0, None, None
-        if kept is not None:
+        self._waiting, self._bytes, self._kept, self._timer = [], 0, [], None
+        if receipts:
             task = asyncio.get_running_loop().create_task(self._keep_batch(receipts, kept))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
 
-    async def _keep_batch(self, receipts: list[bytes], kept: asyncio.Future[None]) -> None:
+    async def _keep_batch(self, receipts: list[bytes], kept: list[asyncio.Future[None]]) -> None:
         batch = uuid7().hex
         body = json.dumps([receipt.decode() for receipt in receipts], separators=(",", ":")).encode()
         reach("hear.before")
         try:
-            await self._run(calls.hear(batch, body))
+            async with asyncio.timeout(KEEP_S):
+                await self._run(calls.hear(batch, body))
         except (RedisError, OSError, TimeoutError) as error:
             self._refused_at = asyncio.get_running_loop().time()
-            kept.set_exception(error)
-            kept.exception()  # callers may have left, and then nobody else looks at it
+            for one in kept:
+                if not one.done():
+                    one.set_exception(error)
+                    one.exception()  # its caller may be about to leave, and then nobody else looks at it
             log.warning("receipts_not_kept", receipts=len(receipts), error=type(error).__name__)
             return
         reach("hear.after")
-        kept.set_result(None)
+        for one in kept:
+            if not one.done():
+                one.set_result(None)
         self._unpointed.append(batch)
         if self._pointing is None or self._pointing.done():
             self._pointing = asyncio.get_running_loop().create_task(self._point())

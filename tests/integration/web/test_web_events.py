@@ -169,7 +169,7 @@ def mutated(chance: random.Random, sample: Any) -> bytes:
     return raw
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_whatever_is_made_of_an_event_there_is_no_5xx_and_its_neighbours_are_applied(
     web: Web, kept: Ledger, count: int
 ) -> None:
