@@ -1,4 +1,4 @@
-"""List the benchmarks, or run one: ``python -m benchmarks [pacing | bytes | opt-outs] [its own options]``."""
+"""List the benchmarks, or run one: ``python -m benchmarks [NAME] [its own options]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 
 MODULES = {
     "pacing": ("benchmarks.pacing", "is the rate held, used and shared? real workers, a receiving server, a plot"),
+    "receipts": ("benchmarks.receipts", "receipts verified and applied a second, and the webhook's p99 meanwhile"),
+    "cost": ("benchmarks.script_cost", "microseconds of Redis that a message takes in each script of its way"),
     "opt-outs": ("benchmarks.opt_outs", "a million opt-outs: memory, checks, import, the whole list"),
     "bytes": ("benchmarks.bytes_per_message", "bytes of Redis that a waiting message takes"),
 }

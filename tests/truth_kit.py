@@ -67,14 +67,21 @@ def assert_never_backward(views: Iterable[MessageView]) -> None:
 
 
 def assert_every_transition_is_told(events: Iterable[Event], views: Iterable[MessageView]) -> None:
-    """With ``[events] all``: the stream names each state of each message once, in the order of its timeline."""
+    """With ``[events] all``: the stream names each state of each message once, in the order of its timeline.
+
+    A timeline that has grown long (a message whose slots were missed again and again) has lost its middle; the stream has not.
+    """
     told: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for event in events:
         if event.type in ("message.changed", "message.final", "message.corrected"):
             told[event.message].append((event.version, event.state))
     for view in views:
-        steps = [(number, step.state) for number, step in enumerate(view.timeline, 1) if number > 1]
-        assert told[view.id] == steps, (view.id, told[view.id], view.timeline)
+        states = [state for _, state in told[view.id]]
+        assert [version for version, _ in told[view.id]] == list(range(2, view.version + 1)), view.id
+        steps = [step.state for step in view.timeline][1:]
+        if len(steps) < len(states):
+            steps, states = steps[:4] + steps[-8:], states[:4] + states[-8:]
+        assert steps == states, (view.id, states, view.timeline)
 
 
 def assert_told_once_by_id(events: Iterable[Event], heard: list[dict[str, Any]], views: Iterable[MessageView]) -> None:
