@@ -7,6 +7,8 @@ Times are integer microseconds of the server's clock. Message ids are ``<notific
 from __future__ import annotations
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
@@ -15,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 from producers.ledger.scripts import Arg, Call
 
 RestScope = Literal["sender", "campaign", "brand", "profile", "account"]  # what a limit counts by, narrowest first
+FILE_ROWS_A_CALL = 250  # a call of theirs takes the server one or two milliseconds
+_ONE_LINE = re.compile(r"[\r\n]+").sub
 GRANT_LO_US, GRANT_HI_US, GRANT_VISITS = 50_000, 100_000, 100
 
 
@@ -538,8 +542,7 @@ def opt(
     return Call("opt", args, int)
 
 
-@dataclass(frozen=True, slots=True)
-class OptRow:
+class OptRow(NamedTuple):
     """One row of a file or of the provider's list. A scope that starts with ``?`` is only marked as shown by the list."""
 
     number: str
@@ -562,6 +565,41 @@ def opt_rows(
     for row in rows:
         args += [row.number, "out" if row.out else "in", row.occurred_us, row.evidence, " ".join(row.scopes)]
     return Call("opt_rows", args, lambda r: OptRows(int(r[0]), int(r[1])))
+
+
+def opt_file(rows: Iterable[OptRow], *, source: str, by_operator: bool = False) -> list[Call[OptRows]]:
+    """Record the rows of a file, thousands of them, without events: as many calls as it takes, none of them long.
+
+    Those of one bucket go together, so the more rows, the less each costs. A person's rows stay in their order.
+    """
+    buckets: defaultdict[str, list[str]] = defaultdict(list)
+    told: tuple[bool, int, str] | None = None
+    tail = ""
+    for number, out, scopes, at_us, evidence in rows:
+        if (out, at_us, evidence) != told:  # most rows of a file say the same
+            told = (out, at_us, evidence)
+            tail = f" {'o' if out else 'i'}{at_us or ''} {_ONE_LINE(' ', evidence)}\n"
+        for scope in scopes:
+            buckets[f"{scope}:{number[-4:]}"].append(number + tail)
+    calls: list[Call[OptRows]] = []
+    head: list[Arg] = [source, int(by_operator)]
+    args, size = list(head), 0
+
+    def close() -> None:
+        nonlocal args, size
+        if size:
+            calls.append(Call("opt_file", args, lambda r: OptRows(int(r[0]), int(r[1]))))
+        args, size = list(head), 0
+
+    for bucket, held in buckets.items():
+        for i in range(0, len(held), FILE_ROWS_A_CALL):
+            some = held[i : i + FILE_ROWS_A_CALL]
+            if size + len(some) > FILE_ROWS_A_CALL:
+                close()
+            args += [bucket, "".join(some)]
+            size += len(some)
+    close()
+    return calls
 
 
 class Swept(NamedTuple):

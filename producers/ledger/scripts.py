@@ -24,9 +24,9 @@ LUA = Path(__file__).parent / "lua"
 # others (submit, hear, an admit of many recipients) are refused with a clear error, for they would go on filling it.
 RUNS_WHEN_FULL = frozenset(
     {
-        "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take", "grant",
-        "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee", "forget",
-        "claim", "settle", "figures", "opt_sync", "click", "sticky", "aside", "reread", "withdraw",
+        "attempt", "finish", "receipt", "wake", "reap", "cancel", "beat", "ear", "opt", "opt_rows", "opt_sweep", "take",
+        "grant", "lane", "fetch", "ack", "point", "load", "publish", "repost", "zones", "foresee", "forget", "claim", "settle",
+        "figures", "opt_sync", "click", "sticky", "aside", "reread", "withdraw", "opt_file",
     }
 )  # fmt: skip
 

@@ -20,10 +20,7 @@ from worker.terminal import AsJson, Exit, Failure, print_json, print_table
 
 if TYPE_CHECKING:
     from producers.ledger.ledger import Ledger
-    from worker.compliance.opt_out_files import BadRow, GoodRow
 
-ROWS_A_CALL = 250
-CALLS_A_TRIP = 8
 BAD_SHOWN = 20
 
 By = Literal["operator", "person"]
@@ -47,7 +44,9 @@ def import_file(
     as_json: AsJson = False,
 ) -> None:
     """Opt out everybody in a CSV file. Safe to repeat. 1 if a row was bad: the others are in."""
+    from worker.compliance.durability import sync_to_disk
     from worker.compliance.opt_out_files import NoColumnError, read_rows
+    from worker.compliance.opt_out_import import LostError, import_rows
     from worker.compliance.opt_outs import is_scope
 
     if not is_scope(scope):
@@ -55,23 +54,33 @@ def import_file(
     ledger = open_ledger()
     with _open(file) as lines:
         rows = read_rows(lines, scope=scope, by_operator=by == "operator", evidence=file.name[:36])
+        wanted = (row for row in rows if row.line >= from_line)
         try:
-            done = _write(ledger, (row for row in rows if row.line >= from_line), quiet_progress=as_json)
+            done = import_rows(ledger, wanted, progress=(lambda rows: None) if as_json else _show_progress)
         except NoColumnError as wrong:
             raise Failure(f"{file}: {wrong}", Exit.USAGE) from None
         except (csv.Error, UnicodeDecodeError) as wrong:
             raise Failure(f"{file} cannot be read as CSV in UTF-8: {wrong}", Exit.USAGE) from None
-    bad: list[BadRow] = done.pop("bad")
+        except LostError as lost:
+            remedy = f"repeat it, or go on with --from-line {lost.line}"
+            raise Failure(f"Redis stopped answering ({lost.why}): {remedy}", Exit.UNREACHABLE) from None
+    if done.rows and not as_json and sys.stderr.isatty():
+        print(file=sys.stderr)
+    synced = sync_to_disk(ledger.redis, lambda one: one.hincrby(ledger.key("counts"), "opt_outs_synced", 1))
+    bad = done.bad
     if as_json:
-        print_json({**done, "bad": [{"line": row.line, "problem": row.problem} for row in bad]})
+        shown = [{"line": row.line, "problem": row.problem} for row in bad]
+        print_json({"rows": done.rows, "changed": done.changed, "synced": synced, "bad": shown})
     else:
-        print(
-            f"{done['rows']:,} rows read, {done['changed']:,} opt-outs changed, {len(bad):,} bad rows; on disk: {done['synced']}"
-        )
+        print(f"{done.rows:,} rows read, {done.changed:,} opt-outs changed, {len(bad):,} bad rows; on disk: {synced}")
         for row in bad[:BAD_SHOWN]:
             print(f"line {row.line}: {row.problem}", file=sys.stderr)
         if len(bad) > BAD_SHOWN:
             print(f"... and {len(bad) - BAD_SHOWN:,} more: --json lists all", file=sys.stderr)
+    if done.broken:
+        raise Failure(
+            f"some rows broke the ledger ({done.broken} groups) and are not in: notify dead --aside says why", Exit.NO
+        )
     if bad:
         raise typer.Exit(int(Exit.NO))
 
@@ -85,47 +94,9 @@ def _open(file: Path) -> Any:
         raise Failure(f"{file} cannot be opened: {wrong.strerror}", Exit.USAGE) from None
 
 
-def _write(ledger: Ledger, rows: Iterator[GoodRow | BadRow], *, quiet_progress: bool) -> dict[str, Any]:
-    from redis.exceptions import RedisError
-
-    from worker.compliance.durability import sync_to_disk
-    from worker.compliance.opt_out_files import BadRow
-
-    bad: list[BadRow] = []
-    read = changed = 0
-    while part := list(itertools.islice(rows, ROWS_A_CALL * CALLS_A_TRIP)):
-        good = [row for row in part if not isinstance(row, BadRow)]
-        bad += [row for row in part if isinstance(row, BadRow)]
-        try:
-            changed += _write_some(ledger, good)
-        except RedisError as error:
-            remedy = f"repeat it, or go on with --from-line {part[0].line}"
-            raise Failure(
-                f"Redis stopped answering ({type(error).__name__}) at line {part[0].line}: {remedy}", Exit.UNREACHABLE
-            ) from None
-        read += len(part)
-        if not quiet_progress and sys.stderr.isatty():
-            print(f"\r{read:,} rows", end="", file=sys.stderr, flush=True)
-    if not quiet_progress and read and sys.stderr.isatty():
-        print(file=sys.stderr)
-    synced = sync_to_disk(ledger.redis, lambda one: one.hincrby(ledger.key("counts"), "opt_outs_synced", 1))
-    return {"rows": read, "changed": changed, "bad": bad, "synced": synced}
-
-
-def _write_some(ledger: Ledger, good: list[GoodRow]) -> int:
-    from producers.ledger import calls
-
-    made = []
-    for by_operator in (True, False):
-        rows = [row.row for row in good if row.by_operator == by_operator]
-        for i in range(0, len(rows), ROWS_A_CALL):
-            made.append(calls.opt_rows(rows[i : i + ROWS_A_CALL], source="import", by_operator=by_operator, quiet=True))
-    changed = 0
-    for answer in ledger.run_many(made):
-        if isinstance(answer, Exception):
-            raise answer
-        changed += answer.changed
-    return changed
+def _show_progress(rows: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{rows:,} rows", end="", file=sys.stderr, flush=True)
 
 
 def export(

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from producers.ledger.calls import OptRow
 from producers.ledger.ledger import Ledger
@@ -27,17 +26,25 @@ class NoColumnError(ValueError):
     """The header names no column with numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoodRow:
+class GoodRow(NamedTuple):
     line: int
     row: OptRow
     by_operator: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BadRow:
+class BadRow(NamedTuple):
     line: int
     problem: str  # no number is quoted
+
+
+class _Rest(NamedTuple):
+    """What a row says besides its number."""
+
+    scope: str
+    out: bool
+    at_us: int
+    evidence: str
+    by_operator: bool
 
 
 def read_rows(lines: Iterable[str], *, scope: str, by_operator: bool, evidence: str = "") -> Iterator[GoodRow | BadRow]:
@@ -47,22 +54,78 @@ def read_rows(lines: Iterable[str], *, scope: str, by_operator: bool, evidence: 
         NoColumnError: there is a header, and no column of numbers in it.
     """
     reader = csv.reader(lines)
-    names: Sequence[str] | None = None
+    names: Sequence[str] = ()
+    place, known = 0, _Known(scope, by_operator, evidence)
     for cells in reader:
-        if not any(cell.strip() for cell in cells):
+        if not cells or not (cells[0] or any(cells)):
             continue
-        if names is None:
+        if not names:
+            if not any(cell.strip() for cell in cells):
+                continue
             found = header_of(cells)
             names = found or ("number", "scope")
+            place = names.index("number")
+            known.names = [*names[:place], *names[place + 1 :]]
             if found:
                 continue
-        yield _row(
-            reader.line_num,
-            dict(zip(names, (cell.strip() for cell in cells), strict=False)),
-            scope,
-            by_operator,
-            evidence,
-        )
+        number = cells.pop(place).strip() if place < len(cells) else ""
+        if not number and not any(cell.strip() for cell in cells):
+            continue
+        try:
+            person = _person(number)
+        except NotANumber as wrong:
+            yield BadRow(reader.line_num, f"number: {wrong.remedy}")
+            continue
+        rest = known.of(cells)
+        if isinstance(rest, str):
+            yield BadRow(reader.line_num, rest)
+        else:
+            row = OptRow(person, rest.out, (rest.scope,), rest.at_us, rest.evidence)
+            yield GoodRow(reader.line_num, row, rest.by_operator)
+
+
+def _person(number: str) -> str:
+    number = number.lstrip("\ufeff")
+    return number if is_bsuid(number) else normalise(number)
+
+
+class _Known:
+    """What rows say besides their numbers, each told once: most rows of a file say the same."""
+
+    MOST = 10_000
+
+    def __init__(self, scope: str, by_operator: bool, evidence: str) -> None:
+        self.names: Sequence[str] = ()
+        self._scope, self._by_operator, self._evidence = scope, by_operator, evidence
+        self._told: dict[tuple[str, ...], _Rest | str] = {}
+
+    def of(self, cells: Sequence[str]) -> _Rest | str:
+        """What these cells say, or what is wrong with them."""
+        key = tuple(cells)
+        told = self._told.get(key)
+        if told is None:
+            if len(self._told) >= self.MOST:
+                self._told.clear()
+            cleaned = (cell.strip() for cell in cells)
+            told = self._told[key] = self._read(dict(zip(self.names, cleaned, strict=False)))
+        return told
+
+    def _read(self, cells: Mapping[str, str]) -> _Rest | str:
+        where = cells.get("scope") or self._scope
+        if not is_scope(where):
+            return "scope: write global, profile:<id> or sender:<name>"
+        word, by = cells.get("opted_out", "").lower(), cells.get("by", "").lower()
+        if word not in _YES | _NO:
+            return "opted_out: write true or false"
+        if by not in ("", "person", "operator"):
+            return "by: write person or operator"
+        try:
+            at_us = _micros(cells.get("at", ""))
+        except ValueError:
+            return "at: write a time with its zone, as 2026-11-24T12:00:00Z"
+        where = where.lower() if where.startswith("profile:") else where
+        evidence = cells.get("evidence") or self._evidence
+        return _Rest(where, word in _YES, at_us, evidence, by == "operator" if by else self._by_operator)
 
 
 def header_of(cells: Sequence[str]) -> Sequence[str] | None:
@@ -79,29 +142,6 @@ def header_of(cells: Sequence[str]) -> Sequence[str] | None:
     raise NoColumnError(
         f"the header has no column `number`; it has {', '.join(ascii(name[:20]) for name in names[:8])}"
     )
-
-
-def _row(line: int, cells: Mapping[str, str], scope: str, by_operator: bool, evidence: str) -> GoodRow | BadRow:
-    number = cells.get("number", "").lstrip("\ufeff")
-    try:
-        person = number if is_bsuid(number) else normalise(number)
-    except NotANumber as wrong:
-        return BadRow(line, f"number: {wrong.remedy}")
-    where = cells.get("scope") or scope
-    if not is_scope(where):
-        return BadRow(line, "scope: write global, profile:<id> or sender:<name>")
-    word, by = cells.get("opted_out", "").lower(), cells.get("by", "").lower()
-    if word not in _YES | _NO:
-        return BadRow(line, "opted_out: write true or false")
-    if by not in ("", "person", "operator"):
-        return BadRow(line, "by: write person or operator")
-    try:
-        at_us = _micros(cells.get("at", ""))
-    except ValueError:
-        return BadRow(line, "at: write a time with its zone, as 2026-11-24T12:00:00Z")
-    where = where.lower() if where.startswith("profile:") else where
-    row = OptRow(person, word in _YES, [where], at_us, cells.get("evidence") or evidence)
-    return GoodRow(line, row, by == "operator" if by else by_operator)
 
 
 def _micros(text: str) -> int:
