@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from typing import Any, TypeVar
@@ -135,6 +136,9 @@ class VirtualLedger(Ledger):
             return self.redis.evalsha(_sha(source), 1, self.prefix, *args)
         except NoScriptError:
             return self.redis.eval(source, 1, self.prefix, *args)
+
+    def run_many(self, calls: Sequence[Call[T]]) -> list[T | Exception]:
+        return [self.run(call) for call in calls]
 
     def visits(self) -> dict[str, int]:
         """How often ``grant`` looked at each lane since this was last asked."""

@@ -27,7 +27,7 @@ from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 from producers.ledger.scripts import Call
 from producers.pointers import CHORES, Pointers, pointer
-from worker.compliance.opt_out_list import SyncState
+from worker.compliance.opt_out_list import STALE_S, SyncState
 from worker.patience import frames
 from worker.settings import Sender
 from worker.telnyx.opt_out_list import ListedOptOut, OptOutPage
@@ -149,6 +149,9 @@ class OptOutSync:
         except _StopError as stop:
             say = log.error if stop.alert else log.warning
             say("opt_out_list_unread", reason=stop.reason, whole=state.phase == "list")
+            if (age_s := state.whole_age_s(now_us)) is not None and age_s > STALE_S:
+                remedy = "a START or STOP whose callback was lost stays unknown meanwhile: see the reason"
+                log.error("opt_out_list_stale", age_h=age_s // 3_600, reason=stop.reason, remedy=remedy)
             await self._leave({"error": stop.reason, "error_us": now_us})
             return False
         await self._leave({})

@@ -2,7 +2,8 @@
 
 Invariants, each with a test named after it:
 
-- The same bytes go out again; what was never rendered is rendered now, by the configuration that is here.
+- The same bytes go out again; what was never rendered is rendered now, by the configuration that is here, with the rules
+  that it would have had: quiet hours in the recipient's time zone, WhatsApp's window.
 - Repeating a replay makes no second leg.
 - Nobody who opted out, and no group of which somebody has it, gets a leg.
 """
@@ -12,10 +13,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from producers.ledger import calls
-from producers.ledger.calls import Leg, Loaded
+from producers.ledger.calls import Admission, Leg, Loaded
 from producers.ledger.dead_letters import DeadLetter
 from producers.ledger.ledger import Ledger
 from producers.ledger.scripts import Call
@@ -50,7 +51,12 @@ class Replayed:
 
 
 def replay(
-    letters: Sequence[DeadLetter], *, ledger: Ledger, config: Config | None, valid_for_s: Callable[[DeadLetter], int]
+    letters: Sequence[DeadLetter],
+    *,
+    ledger: Ledger,
+    config: Config | None,
+    valid_for_s: Callable[[DeadLetter], int],
+    now_us: int | None = None,
 ) -> list[Replayed]:
     """Make the next leg of each, in one round trip.
 
@@ -58,14 +64,29 @@ def replay(
         letters: Newest legs.
         config: Renders what never was; None where there is none.
         valid_for_s: How long each may wait, from now.
+        now_us: What time it is, where what must be rendered has rules about hours.
 
     Raises:
         redis.RedisError: the ledger is away; the same call again makes those that are missing.
     """
-    asked = [_call(letter, config, valid_for_s(letter), ledger) for letter in letters]
-    wanted = [call for call in asked if isinstance(call, Call)]
-    answered: list[Leg | Exception] = ledger.run_many(wanted) if wanted else []
-    answers = iter(answered)
+    now = time.time_ns() // 1_000 if now_us is None else now_us
+    zones: dict[str, str] = {}
+
+    def rendered(letter: DeadLetter) -> Admission | None:
+        if config is None:
+            return None
+        record = {"jt": letter.job_type.encode(), "to": letter.to.encode(), "at": str(now).encode()}
+        loaded = Loaded(record, letter.request.encode(), None, b"")
+        made = plan(loaded, config, facts_for([loaded], config, ledger))
+        zones.update(made.zones)
+        return made.items[0]
+
+    asked = [_call(letter, rendered, valid_for_s(letter)) for letter in letters]
+    wanted: list[Call[Any]] = [calls.zones(zones)] if zones else []  # before those that name them, in the same trip
+    wanted += [call for call in asked if isinstance(call, Call)]
+    answers = iter(ledger.run_many(wanted) if wanted else [])
+    if zones and isinstance(told := next(answers), Exception):
+        raise told
     done: list[Replayed] = []
     for letter, call in zip(letters, asked, strict=True):
         if isinstance(call, Replayed):
@@ -78,23 +99,24 @@ def replay(
     return done
 
 
-def _call(letter: DeadLetter, config: Config | None, valid_for_s: int, ledger: Ledger) -> Call[Leg] | Replayed:
+def _call(
+    letter: DeadLetter, rendered: Callable[[DeadLetter], Admission | None], valid_for_s: int
+) -> Call[Leg] | Replayed:
+    """The call that makes its leg, or why there is none. ``rendered``: what it would be if it were expanded now."""
     valid_us = valid_for_s * US
     if letter.rendered or letter.why_not:
         return calls.leg(letter.entry, letter.leg + 1, "replay", valid_for_us=valid_us)
-    if config is None:
-        return _refused(letter, "not_rendered")
-    record = {"jt": letter.job_type.encode(), "to": letter.to.encode(), "at": str(time.time_ns() // 1000).encode()}
-    loaded = Loaded(record, letter.request.encode(), None, b"")
     try:
-        item = plan(loaded, config, facts_for([loaded], config, ledger)).items[0]
+        item = rendered(letter)
     except ValueError:  # a request that cannot even be read: it was given up for that
         return _refused(letter, "still_rejected", ": its request cannot be read")
+    if item is None:
+        return _refused(letter, "not_rendered")
     if item.reject or item.content is None:
         return _refused(letter, "still_rejected", f": {item.title or item.reject}")
     return calls.leg(
-        letter.entry, letter.leg + 1, "replay", valid_for_us=valid_us,
-        lane=item.lane, content=item.content, units=item.units,
+        letter.entry, letter.leg + 1, "replay", valid_for_us=valid_us, lane=item.lane, content=item.content, units=item.units,
+        zones=item.zones, free_form=item.free_form, template=item.template,
     )  # fmt: skip
 
 

@@ -731,12 +731,17 @@ def leg(
     lane: str = "",
     content: str = "",
     units: int = 1,
+    zones: str = "",
+    free_form: bool = False,
+    template: str | None = None,
 ) -> Call[Leg]:
-    """Make leg ``number`` of an entry, unless it is there. Without ``lane`` and ``content``: those of the leg before."""
+    """Make leg ``number`` of an entry, unless it is there. Without ``lane`` and ``content``: those of the leg before; with
+    them ``zones``, ``free_form`` and ``template`` as of an :class:`Admission`."""
 
     def decode(r: list[Any]) -> Leg:
         if r[0] == b"refused":
             return Leg("refused", "", _text(r[1]), _text(r[2]))
         return Leg(_text(r[0]), _text(r[1]))  # type: ignore[arg-type]
 
-    return Call("leg", [entry, number, why, valid_for_us, lane, content, units], decode)
+    rendered: list[Arg] = [lane, content, units, zones, "1" if free_form else "", template or ""]
+    return Call("leg", [entry, number, why, valid_for_us, *rendered], decode)

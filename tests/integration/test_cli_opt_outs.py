@@ -135,6 +135,8 @@ def test_the_reading_of_the_list_is_shown_and_asked_for(notify: Any, ledger: Led
         (60, {}, "ok", "all of it"),
         (7_200, {"error": "http_401"}, "warning", "http_401"),
         (60, {"held": 60}, "warning", "too many to lift"),
+        (60, {"newer_us": 1, "newer": 1}, "warning", "all of it"),
+        (60, {"newer_us": "", "newer": "", "error": "rows_kept_moving"}, "warning", "rows_kept_moving"),
     ],
 )
 def test_the_doctor_says_how_old_the_list_is(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -279,3 +280,17 @@ def test_what_was_forgotten_counts_for_the_day_again(ledger: Ledger) -> None:
     assert used() == 2
     assert repost(ledger, remembered(taken), remembered(taken)) == ["held", "known"]
     assert used() == 3
+
+
+def test_a_forgotten_take_counts_for_the_frequency_of_its_person(ledger: Ledger) -> None:
+    rules = {"notice": json.dumps({"f": [["m", 1, 3_600, 1, 3_600]]})}
+    ledger.run(calls.publish({**publication(digest="two"), "rules": rules, "timezone": "UTC"}, {}, {"UTC": "0"}))
+    mid = queue(ledger)
+    replica = Replica(ledger)
+    (taken,) = take_now(ledger)
+    replica.take_over()
+    assert repost(ledger, remembered(taken)) == ["held"]
+    finish(ledger, taken, "accepted")
+    another = queue(ledger)
+    assert take_now(ledger) == []
+    assert (state(ledger, mid), state(ledger, another)) == ("accepted", "scheduled")

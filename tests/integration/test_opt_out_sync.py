@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ledger_kit import publication
+from structlog.testing import capture_logs
 
 from producers.ledger import calls
 from producers.ledger.connection import connect
@@ -178,6 +179,20 @@ def test_a_list_that_breaks_off_goes_on_where_it_was_and_lifts_nothing(site: Sit
     assert tries == 5
     assert all(site.out(person(i)) for i in range(30))
     assert site.telnyx.requests < 150
+
+
+def test_a_list_that_cannot_be_read_for_two_days_is_an_error_in_the_log(site: Site) -> None:
+    site.read()
+    redis: Any = site.ledger.redis
+    logged: list[list[str]] = []
+    for days in (0, 1, 1):
+        redis.hincrby(site.ledger.key("os"), "newer_us", -days * DAY_US - 1_000_000)
+        site.next_day()
+        site.telnyx.fail = dict.fromkeys(range(1_000), Unavailable("http_500"))
+        with capture_logs() as log:
+            site.read()
+        logged.append([line["event"] for line in log if line["log_level"] == "error"])
+    assert logged == [[], [], ["opt_out_list_stale"]]
 
 
 def test_an_empty_list_lifts_nobody_until_a_person_says_so(site: Site) -> None:

@@ -14,9 +14,11 @@ from virtual_time import DAY_US, SECOND_US, VirtualLedger
 
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Taken
+from producers.ledger.dead_letters import read_letters
 from worker.compliance.time_zones import ZoneFields, zone_table
 from worker.publication import publication as publication_of
 from worker.publishing import publish_call
+from worker.replaying import replay
 from worker.settings import Config, parse_config
 from worker.web.dry_run import dry_run
 
@@ -412,3 +414,21 @@ def test_a_dry_run_says_who_must_wait_for_what_and_who_would_wait_in_vain(ledger
         {"to": HONOLULU, "reason": "frequency"},
     ]
     assert (in_vain["delayed"], in_vain["leaves_at"]) == ([], None)
+
+
+def test_a_replay_of_what_was_never_rendered_keeps_the_hours_of_the_recipients_own_zone(ledger: VirtualLedger) -> None:
+    config = parse_config(CONFIG)
+    at(ledger, utc(2026, 11, 25, 5))  # midnight in New York, the default zone; 19:00 in Honolulu
+    ledger.run(publish_call(config, 2, now_us=ledger.now_us))
+    ids = []
+    for to in (CHICAGO, HONOLULU):
+        id = submit(ledger, to=to, job_type="promotion", valid_for_us=24 * HOUR_US)
+        ledger.run(calls.admit(id, None, "", [Admission(to=to, reject="job_type", title="unknown")]))
+        ids.append(f"{id}-0")
+    letters = read_letters(ledger, ids)
+    done = replay(letters, ledger=ledger, config=config, valid_for_s=lambda _: 86_400, now_us=ledger.now_us)
+    assert [row.outcome for row in done] == ["made", "made"]
+    legs = [row.message for row in done]
+    assert [view(ledger, leg).state for leg in legs] == ["scheduled", "queued"]
+    assert next_at(ledger, legs[0]) == utc(2026, 11, 25, 14)  # 8:00 in Chicago
+    assert taken(ledger) == {legs[1]}

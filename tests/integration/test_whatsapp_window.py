@@ -13,6 +13,10 @@ from virtual_time import DAY_US, VirtualLedger
 
 from producers.ledger import calls
 from producers.ledger.calls import Admission, Step
+from producers.ledger.dead_letters import read_letters
+from worker.publishing import publish_call
+from worker.replaying import replay
+from worker.settings import parse_config
 
 FREE, TEMPLATE, REQUEST = '{"whatsapp":{"type":"text"}}', '{"whatsapp":{"type":"template"}}', '{"text":"hello"}'
 LONG = json.dumps({"whatsapp": {"type": "text", "text": {"body": "x" * 300}}})
@@ -149,3 +153,32 @@ def test_outside_the_window_and_without_a_template_the_fallback_follows(ledger: 
     assert found == [b'{"text":"by text"}']
     assert view(ledger, f"{id}-0").state == "sending"
     assert "whatsapp_window" in [error["code"] for error in view(ledger, f"{id}-0").errors]
+
+
+CONFIG = """
+[senders.wa]
+channel = "whatsapp"
+from = "+13125550003"
+rate = "100/s"
+[job_types.notice]
+sender = "wa"
+"""
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+def test_a_replay_of_what_was_never_rendered_keeps_to_the_window(ledger: VirtualLedger, *, has_template: bool) -> None:
+    template = 'whatsapp_template = { name = "order", language = "en_US" }\n' if has_template else ""
+    config = parse_config(CONFIG + template)
+    ledger.run(publish_call(config, 2, now_us=ledger.now_us))
+    request = {"whatsapp": {"type": "text", "text": {"body": "hello"}}}
+    id = submit(ledger, content=json.dumps(request).encode())
+    ledger.run(calls.admit(id, None, "", [Admission(to="", reject="job_type", title="unknown")]))
+    (letter,) = read_letters(ledger, [f"{id}-0"])
+    (done,) = replay([letter], ledger=ledger, config=config, valid_for_s=lambda _: 3_600, now_us=ledger.now_us)
+    assert done.outcome == "made"
+    if has_template:
+        (content,) = sent(ledger)
+        assert b'"template"' in content and b"hello" not in content
+    else:
+        assert sent(ledger) == []
+        assert state(ledger, done.message) == "rejected"

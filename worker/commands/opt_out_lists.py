@@ -189,7 +189,7 @@ def _sync_rows(state: Any, now_us: int) -> dict[str, Any]:
 
     return {
         "news_read_s_ago": age_s(state.new_us),
-        "whole_list_s_ago": age_s(state.newer_us),
+        "whole_list_s_ago": state.whole_age_s(now_us),
         "rows_in_it": state.newer_rows if state.newer else None,
         "lifted_by_it": state.lifted,
         "too_many_to_lift": state.held or None,

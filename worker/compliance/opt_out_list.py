@@ -9,6 +9,8 @@ from typing import Any, Self
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 
+STALE_S = 2 * 86_400  # it is read once a day; of an older one somebody should know
+
 
 @dataclass(slots=True, kw_only=True)
 class SyncState:
@@ -37,6 +39,10 @@ class SyncState:
     allowed: str = ""  # somebody said that many are lifted indeed
     error: str = ""
     error_us: int = 0
+
+    def whole_age_s(self, now_us: int) -> int | None:
+        """How long ago the list was begun that was last read whole; None for never."""
+        return max(0, (now_us - self.newer_us) // 1_000_000) if self.newer_us else None
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> Self:

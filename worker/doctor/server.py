@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from producers.ledger.connection import connect
-from worker.compliance.opt_out_list import SyncState
+from worker.compliance.opt_out_list import STALE_S, SyncState
 from worker.doctor.report import Check
 from worker.pacing.volume import most_messages
 from worker.publication import publication
@@ -23,7 +23,7 @@ FLOORS = {"redis": (7, 0, 0), "valkey": (7, 2, 0)}
 SKEW_S = 2.0  # times come from Redis alone; but webhooks are judged by this machine's clock, and people compare
 SLOW_S = 0.010  # a message costs three round trips; beyond this a take comes late for its slot, which lasts 10 ms
 ROUND_TRIPS = 9
-LIST_NEWS_S, LIST_WHOLE_S = 3_600.0, 2 * 86_400.0  # many times as long as the readings are apart
+LIST_NEWS_S = 3_600.0  # many times as long as the readings are apart
 
 
 def examine_server(settings: Settings) -> tuple[list[Check], bool]:
@@ -152,7 +152,7 @@ def _opt_out_list(redis: Any, namespace: str) -> Check:
     if state.held:
         remedy = "check TELNYX_API_KEY; if they are lifted indeed: notify opt-outs sync --full --lift"
         return Check(name, "warning", f"{found}; {state.held:,} are listed no more, too many to lift", remedy)
-    if new_s > LIST_NEWS_S or (state.newer and whole_s > LIST_WHOLE_S):
+    if new_s > LIST_NEWS_S or (state.newer and whole_s > STALE_S) or (not state.newer and state.error):
         found += f"; {state.error}" if state.error else ""
         return Check(name, "warning", found, "run a worker; its log says why the list cannot be read")
     return Check(name, "ok", found)

@@ -157,13 +157,14 @@ def _ledger(ledger: Ledger) -> Iterator[Metric]:
         pipe.time()
         pipe.zrange(ledger.key("rx"), 0, 0, withscores=True)
         pipe.hget(ledger.key("ears"), "last")
+        pipe.hget(ledger.key("os"), "newer_us")
         for name in ("rx", "dead", "pq", "timers"):
             pipe.zcard(ledger.key(name))
         pipe.scard(ledger.key("procs"))
         pipe.info("memory")
         for queue in LIST_QUEUES:
             pipe.llen(f"{broker_namespace(ledger.namespace)}:{queue}")
-        counts, (seconds, micros), oldest, heard, *sizes = pipe.execute()
+        counts, (seconds, micros), oldest, heard, listed, *sizes = pipe.execute()
     now_us = seconds * 1_000_000 + micros
     waiting, dead, polls, timers, processes, memory, *queues = sizes
     oddities = CounterMetricFamily("notify_oddities", "What should not happen, or seldom.", labels=["kind"])
@@ -184,6 +185,9 @@ def _ledger(ledger: Ledger) -> Iterator[Metric]:
     }
     if heard is not None:
         gauges["notify_unheard_seconds", "Since a web process last said that it hears."] = (now_us - int(heard)) / 1e6
+    if listed is not None:
+        words = "Age of Telnyx's list of opt-outs as it was last read whole."
+        gauges["notify_opt_out_list_age_seconds", words] = (now_us - int(listed)) / 1e6
     for (name, words), value in gauges.items():
         yield GaugeMetricFamily(name, words, value=float(value))
     jobs = GaugeMetricFamily("notify_jobs_waiting", "Jobs in one of Dramatiq's queues.", labels=["queue"])

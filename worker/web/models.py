@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -215,4 +215,16 @@ class RateRequest(BaseModel):
 class Health(Answer):
     """The process answers."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok"]
+
+
+class Readiness(Answer):
+    """The process can do its work. An old list is no reason to take it out: what it receives counts all the same."""
+
+    status: Literal["ready"]
+    opt_out_list_age_s: Annotated[
+        int | None,
+        Field(
+            description="Seconds since Telnyx's list of opt-outs was begun that was last read whole; null for never."
+        ),
+    ]

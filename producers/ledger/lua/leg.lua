@@ -1,7 +1,8 @@
 -- Make the next leg of an entry: a new message with a key of its own, for what has ended, or been silent, without arriving.
 -- needs: base lanes opt_outs states rules recall legs
 -- ARGV: entry, number of the leg to make, "replay" | "fallback", valid for us,
---   lane ('': that of the leg before), content ('': that of the leg before), units (with content).
+--   lane ('': that of the leg before), content ('': that of the leg before); and with content: units, time zones of its people
+--   ('': the default one), 1 if it is free-form WhatsApp, the template that takes its place outside the window.
 -- Returns {"made", id} | {"exists", id} | {"refused", why, state of the entry}; why is
 --   "gone" (no such entry) · "passed" (another leg than the next was asked for) · "not_dead" (it is not rejected, failed or
 --   unconfirmed) · "partly_delivered" (some of a group have it) · "not_rendered" (it never became what could be sent: give
@@ -35,8 +36,11 @@ if not letters then return refuse('no_lane') end
 if not any then return refuse('opted_out') end
 
 if last.fb then drop_steps(last_id, last) end
-local o = { why = why, vu = NOW + valid, lane = lane, content = content, units = units, letters = letters,
-  wf = ARGV[6] == '' and last.wf or nil }
+local o = { why = why, vu = NOW + valid, lane = lane, content = content, units = units, letters = letters, wf = last.wf }
+if ARGV[6] ~= '' then -- rendered just now
+  o.z = ARGV[8] ~= '' and ARGV[8] or nil
+  o.wf, o.template = ARGV[9] == '1' and '1' or nil, ARGV[10] ~= '' and ARGV[10] or nil
+end
 local _, rec = make_leg(entry, first, last, number, o)
 if rec.ml then count(nid_of(id), state, 'N', 1) else call('PERSIST', P .. 'x:' .. nid_of(id)) end
 

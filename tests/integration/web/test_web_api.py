@@ -565,7 +565,16 @@ def test_drain_keeps_later_messages_until_resume(web: Web) -> None:
 
 def test_health_and_readiness_are_open(web: Web) -> None:
     assert web.call("GET", "/healthz", key=None).json() == {"status": "ok"}
-    assert web.call("GET", "/readyz", key=None).json() == {"status": "ready"}
+    assert web.call("GET", "/readyz", key=None).json() == {"status": "ready", "opt_out_list_age_s": None}
+
+
+def test_readiness_says_how_old_the_list_of_opt_outs_is(web: Web, ledger: Ledger) -> None:
+    redis: Any = ledger.redis
+    redis.hset(ledger.key("os"), "newer_us", (int(redis.time()[0]) - 7_200) * 1_000_000)
+    age_s = web.call("GET", "/readyz", key=None).json()["opt_out_list_age_s"]
+    shown = dict(line.rsplit(" ", 1) for line in web.call("GET", "/metrics").text.splitlines() if line[0] != "#")
+    redis.delete(ledger.key("os"))
+    assert age_s >= 7_200 and float(shown["notify_opt_out_list_age_seconds"]) >= 7_200
 
 
 def test_while_redis_is_away_every_call_is_503_with_retry_after(wait_until: Any) -> None:

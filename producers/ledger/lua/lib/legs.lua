@@ -11,7 +11,7 @@
 local function make_leg(entry, first, last, number, o)
   local id, rec = leg_id(entry, number), nil
   rec = { s = 'N', at = int(NOW), jt = last.jt, k = last.k, vu = int(o.vu), to = last.to, ln = o.lane, tl = 'N0.' .. word(o.why),
-    lg = int(number), ml = (first.mn or last.ml) and '1' or nil, cb = first.cb, z = last.z, fb = o.fb, fw = o.fw }
+    lg = int(number), ml = (first.mn or last.ml) and '1' or nil, cb = first.cb, z = o.z or last.z, fb = o.fb, fw = o.fw }
   if last.gr then rec.gr, rec.gm = '1', o.letters end
   -- What falls back is one message to the person, in whatever number of legs; a replay is one more.
   if o.why ~= 'replay' and last.fq then rec.fq = string.match(last.fq, '^%d+:') end

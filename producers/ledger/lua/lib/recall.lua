@@ -1,4 +1,4 @@
--- needs: provider
+-- needs: provider rules
 -- Takes that this server has forgotten: it is the replica that lagged, or it lost its last second in a crash.
 --
 -- A take: { m, k = token, h = process, a = attempt, b = builder, x = it may have left, s = the time that the provider was told }
@@ -25,6 +25,7 @@ local function hold_again(mid, rec, t, process)
     more[#more + 1], more[#more + 2] = 'so', t.s
     provider.remember(mid, rec)
   end
+  hold_place_again(rec, more)
   if rec.s == 'S' then
     call('HSET', mkey(mid), unpack(more)) -- an earlier take has been recalled before this one
   else

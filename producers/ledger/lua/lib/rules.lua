@@ -165,16 +165,7 @@ local function has_place(rec, rule)
   return true
 end
 
--- Take a place for a message that is about to leave; or let it wait for one, and return true. Its validity may end it first.
-local function waits_for_place(mid, rec, more)
-  local rule = rule_of(rec.jt)
-  if not rule or not rule.f or has_place(rec, rule) then return false end
-  local persons = people(rec)
-  local at = place_at(rule, persons)
-  if at then
-    move(mid, rec, 'W', 'frequency', math.min(at, math.max(num(rec.vu, 0), NOW + 1000000)))
-    return true
-  end
+local function take_place(rec, rule, persons, more)
   local groups = {}
   for i, f in ipairs(rule.f) do
     groups[i] = f[1]
@@ -186,6 +177,25 @@ local function waits_for_place(mid, rec, more)
   end
   rec.fq = int(NOW) .. ':' .. table.concat(groups, ',')
   more[#more + 1], more[#more + 2] = 'fq', rec.fq
+end
+
+-- A take that a failover made the server forget: its place was forgotten with it, and the message may have left.
+local function hold_place_again(rec, more)
+  local rule = rule_of(rec.jt)
+  if rule and rule.f and not has_place(rec, rule) then take_place(rec, rule, people(rec), more) end
+end
+
+-- Take a place for a message that is about to leave; or let it wait for one, and return true. Its validity may end it first.
+local function waits_for_place(mid, rec, more)
+  local rule = rule_of(rec.jt)
+  if not rule or not rule.f or has_place(rec, rule) then return false end
+  local persons = people(rec)
+  local at = place_at(rule, persons)
+  if at then
+    move(mid, rec, 'W', 'frequency', math.min(at, math.max(num(rec.vu, 0), NOW + 1000000)))
+    return true
+  end
+  take_place(rec, rule, persons, more)
   return false
 end
 
