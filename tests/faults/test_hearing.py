@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.heard import hear_many
 from service_kit import Service, running_service, wait_until
 
-from producers.ledger import calls
-from producers.pointers import Pointers
 from worker.sandbox import SandboxOptions
 
 
@@ -88,27 +85,6 @@ def test_a_worker_killed_with_the_receipt_that_matters_behind_thousands_of_other
         assert service.wait_final(ticket.id, timeout_s=90) == [{"delivered": 20}]
         assert len(service.sent()) == 20
         assert service.sandbox("summary")["texted_twice"] == []
-
-
-def hear_many(service: Service, message: dict[str, Any], count: int) -> None:
-    """Keep so many receipts, as web does; each says once more that the carrier has ``message`` of the sandbox's."""
-    pointers = Pointers(service.ledger.redis, service.namespace)
-    for _ in range(count // 50):
-        batch = uuid.uuid4().hex
-        events = [json.dumps(sent_event(service, message)) for _ in range(50)]
-        service.ledger.run(calls.hear(batch, json.dumps(events).encode()))
-        pointers.reconcile(batch)
-
-
-def sent_event(service: Service, message: dict[str, Any]) -> dict[str, Any]:
-    payload = {
-        "record_type": "message",
-        "direction": "outbound",
-        "id": message["id"],
-        "to": [{"phone_number": "+13122000000", "status": "sent"}],
-        "webhook_url": f"{service.environ['PUBLIC_URL']}/webhooks/telnyx?ref={message['ref']}",
-    }
-    return {"data": {"id": str(uuid.uuid4()), "event_type": "message.sent", "payload": payload}, "meta": {"attempt": 1}}
 
 
 def batch_with(service: Service, message: str, event_type: str) -> str | None:

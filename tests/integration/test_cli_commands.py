@@ -103,6 +103,8 @@ def test_a_dry_run_says_what_would_go_out_and_writes_nothing(notify, ledger, nam
     before = set(ledger.redis.scan_iter(match=f"{{{namespace}}}:*"))
     trial = answer(notify("send", "ticket", "--to", NUMBER, "--text", "Ça va", "--dry-run", "--json"))
     assert (trial["parts"], trial["encoding"], trial["forces_ucs2"]) == (1, "UCS-2", ["Ç U+00C7"])
+    shown = notify("send", "ticket", "--to", NUMBER, "--text", "a" * 152 + "€" + "b" * 20, "--dry-run")
+    assert f"  1: '{'a' * 152}'\n  2: '€{'b' * 20}'\n" in shown.stdout
     assert set(ledger.redis.scan_iter(match=f"{{{namespace}}}:*")) == before
 
 

@@ -155,6 +155,9 @@ def _show_trial(trial: dict[str, Any], *, as_json: bool) -> None:
         print_json(trial)
         return
     print(f"{trial['parts']} part{'s' * (trial['parts'] != 1)}, {trial['encoding'] or 'no segments'}")
+    if trial["parts"] > 1:
+        for number, text in enumerate(trial["part_texts"], 1):
+            print(f"  {number}: {text!r}")
     if trial["forces_ucs2"]:
         print("forced to UCS-2 by: " + ", ".join(trial["forces_ucs2"]))
     print(f"would leave at {trial['leaves_at']}" if trial["leaves_at"] else "would wait: the lane is paused or gone")

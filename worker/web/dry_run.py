@@ -19,6 +19,7 @@ from producers.notification import ValidRequest, validate
 from worker.choosing import Chooser, Chosen, Facts, read_facts
 from worker.compliance.opt_outs import opted_out_among
 from worker.compliance.time_zones import ZoneFields
+from worker.content.parts import split
 from worker.content.rendering import render_content
 from worker.content.segments import Segments, count
 from worker.content.templates import RenderError
@@ -50,6 +51,9 @@ class _Trial:
             return None
         return count(text, short_code=sender.is_short_code)
 
+    def parts(self, sender: Sender) -> list[str]:
+        return split(self.content.text or "", short_code=sender.is_short_code)
+
 
 def dry_run(
     fields: Mapping[str, Any], *, config: Config, job_types: Mapping[str, Any], ledger: Ledger, now_us: int
@@ -80,13 +84,16 @@ def dry_run(
         reasons |= {number: reason for number, (reason, until_us) in delayed.items() if until_us >= ends_us}
         delayed = {number: row for number, row in delayed.items() if number not in reasons}
         leaves_us = _first(leaves_us, [n for n in going if n not in reasons], delayed, together=request.group)
-    counted = [trials[n].segments(config.senders[chosen[n].sender or job.sender]) for n in trials]
-    longest = max((segments for segments in counted if segments is not None), key=_cost, default=None)
+    senders = {n: config.senders[chosen[n].sender or job.sender] for n in trials}
+    counted = {n: segments for n in trials if (segments := trials[n].segments(senders[n])) is not None}
+    costliest = max(counted, key=lambda n: _cost(counted[n]), default=None)
+    longest = counted[costliest] if costliest else None
     encoding = None if longest is None else ("UCS-2" if longest.encoding == "UCS-2" else "GSM-7")
     going = [number for number in trials if number not in reasons]
     return {
         "encoding": encoding,
         "parts": 1 if longest is None else longest.parts,
+        "part_texts": trials[costliest].parts(senders[costliest]) if costliest else [],
         "forces_ucs2": [] if longest is None else list(longest.forces_ucs2),
         "leaves_at": None if leaves_us is None else rfc3339(leaves_us),
         "senders": _senders(going[:1] if request.group else going, chosen),

@@ -81,6 +81,7 @@ class DryRunAnswer(Answer):
         description="Of the longest text; 7-bit texts of short codes count as GSM-7. Null for MMS and WhatsApp."
     )
     parts: int = Field(description="Segments billed for the longest text; 1 for MMS and WhatsApp.")
+    part_texts: list[str] = Field(description="What each of those parts says; empty for MMS and WhatsApp.")
     forces_ucs2: list[str] = Field(description="The characters that force UCS-2.", examples=[["ç U+00E7"]])
     leaves_at: AwareDatetime | None = Field(
         description="When the first message would leave, by its sender's backlog now; null while its lane is paused."

@@ -307,6 +307,7 @@ def test_a_dry_run_writes_nothing_the_key_included(web: Web, ledger: Ledger) -> 
     assert {name: said[name] for name in ("encoding", "parts", "forces_ucs2", "filtered")} == {
         "encoding": "GSM-7", "parts": 2, "forces_ucs2": [], "filtered": [],
     }  # fmt: skip
+    assert said["part_texts"] == ["a" * 153, "a" * 8]
     assert {key for key in _keys(ledger, "*") if b":ears:" not in key} <= before | {ledger.key("ears").encode()}
     made = web.call("POST", "/v1/notifications", json=OTP, headers={"idempotency-key": "k1"})
     assert made.status_code == 202 and "idempotent-replayed" not in made.headers
