@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 MESSAGE_FINAL, MESSAGE_CORRECTED = "message.final", "message.corrected"
 NOTIFICATION_FINISHED = "notification.finished"
+INBOUND_RECEIVED = "inbound.received"
 
 
 class Event(NamedTuple):
     """Something that happened. ``id`` is the same on a repeat; ``at`` is in microseconds of the epoch.
 
     ``counts``: of a notification that finished, how many of its messages ended in which state. ``details``: what else an
-    event of its type says.
+    event of its type says: ``inbound`` and ``reply_to`` of inbound.received (either may be empty), ``url`` of link.clicked.
     """
 
     cursor: str
@@ -54,7 +55,7 @@ def event_of(cursor: str, f: Mapping[str, str]) -> Event:
         version,
         int(f["t"]),
         counts_of(f["c"]) if "c" in f else None,
-        {name: value for name, value in f.items() if name not in _OWN} or None,
+        {_NAMES.get(name, name): value for name, value in f.items() if name not in _OWN} or None,
     )
 
 
@@ -67,6 +68,8 @@ def counts_of(text: str) -> dict[str, int]:
 
 # Of these the version tells a repeat; of what else happens to a message, such as two clicks, only the place does.
 _BY_VERSION = frozenset({MESSAGE_FINAL, MESSAGE_CORRECTED, NOTIFICATION_FINISHED, "message.changed"})
+# What the stream abbreviates: the place of an inbound message among those kept, ours that it answers, the link followed.
+_NAMES = {"in": "inbound", "r": "reply_to", "u": "url"}
 _OWN = frozenset({"m", "y", "v", "s", "t", "c"})
 
 

@@ -528,6 +528,38 @@ def test_everything_that_is_owed_reaches_its_app_once(ledger: Ledger, app: App) 
     assert app.most_open <= callbacks.TO_ONE_ENDPOINT
 
 
+def test_an_app_that_is_answered_gets_what_was_written_and_a_click_its_url_until_they_are_erased(
+    ledger: Ledger, app: App
+) -> None:
+    id = submit(ledger, extras=f'{{"callback_url":"{app.url}"}}'.encode(), endpoint=endpoint_of(app.url))
+    admit(ledger, id)
+    (taken,) = take_now(ledger)
+    finish(ledger, taken, "accepted")
+    mid, to, ours = taken.message, taken.to[0], "+13125550001"
+    ledger.run(calls.receipt("", [Fact(ref=mid, provider_id=f"pid-{mid}", state="D", from_number=ours)]))
+    assert ledger.run(calls.click("c1", f"pid-{mid}", "https://s.example/x")) == "counted"
+    written = {"type": "MMS", "from": to, "to": [ours], "text": "yes", "media_urls": ["https://m.example/1"]}
+    written_by = {"scopes": [], "occurred_us": 0, "source": "webhook", "evidence": "e1", "inbound": json.dumps(written)}
+    ledger.run(calls.opt(to, "", **written_by))  # type: ignore[arg-type]
+
+    async def work(post: Post) -> None:
+        await caller_of(ledger, post).call_what_is_due()
+
+    run(work)
+    (letter,) = app.of("inbound.received")
+    told = letter["inbound"]
+    assert {name: told[name] for name in written} == written
+    assert (letter["message"], letter["reply_to"], told["reply_to"], letter["notification"]) == (mid, mid, mid, id)
+    assert not {"r", "in", "u"} & set(letter) and letter["schema"] == 1
+    (clicked,) = app.of("link.clicked")
+    assert (clicked["url"], clicked["message"]) == ("https://s.example/x", mid)
+    (event,) = (event for event in stream(ledger) if event.type == "inbound.received")
+    assert event.id == letter["id"] and event.details == {"inbound": told["id"], "reply_to": mid}
+    ledger.redis.delete(ledger.key("in"))
+    erased = letter_of(ledger, f"e{event.cursor}")
+    assert erased is not None and erased["inbound"] is None and erased["id"] == letter["id"]
+
+
 def test_a_silent_endpoint_holds_up_nobody_else(ledger: Ledger, app: App) -> None:
     owed_to(app, ledger, 5)
     with running_app(SECRET) as silent:

@@ -5,7 +5,7 @@ each with a test named after it:
 
 - The id and the version are those of the same event on the stream, on every repeat.
 - What has changed again since it was owed is told as it is now; what is on its way again is not told at all.
-- No text of a message is told.
+- No text of ours is told; what a person wrote is, as long as it is kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producers.events import (
+    INBOUND_RECEIVED,
     MESSAGE_CORRECTED,
     MESSAGE_FINAL,
     NOTIFICATION_FINISHED,
@@ -27,6 +28,7 @@ from producers.events import (
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import MessageView, read_message, read_notification
 from producers.ledger.states import FINAL, LETTERS, STATES
+from worker.inbound import read_inbound
 from worker.settings import Config
 from worker.times import rfc3339
 
@@ -66,17 +68,27 @@ def write_letter(item: str, *, ledger: Ledger, config: Config) -> Letter | None:
     event = _event(ledger, subject) if kind == "e" else None
     if kind == "e" and event is None:
         return None  # the stream is bounded, and this one has left it
-    answered = (event.details or {}).get("r") if event else None  # of what a person wrote: the message it replies to
+    answered = (
+        (event.details or {}).get("reply_to") if event else None
+    )  # of what a person wrote: the message it replies to
     about = answered or event.notification or event.message if event else subject
     head = _head(ledger, config, about[:32])
     if head is None:
         return None
     if event is not None:
         told = _told(head, event.id, event.type, event.version, event.at)
-        return _letter(
-            head, {**told, "message": event.message or None, "state": event.state or None, **(event.details or {})}
-        )
+        more: dict[str, Any] = {"message": event.message or None, "state": event.state or None}
+        if event.type == INBOUND_RECEIVED:
+            more |= _inbound(ledger, event)
+        return _letter(head, {**told, **(event.details or {}), **more})
     return _of_message(ledger, head, subject) if kind == "m" else _of_notification(ledger, head)
+
+
+def _inbound(ledger: Ledger, event: Event) -> dict[str, Any]:
+    """What a person wrote, as it is kept: with its text, in the very form in which an actor gets it. Null once it is erased."""
+    details = event.details or {}
+    kept = read_inbound(ledger, entry=details["inbound"])
+    return {"message": details.get("reply_to") or None, "inbound": kept[0].payload() if kept else None}
 
 
 def _of_message(ledger: Ledger, head: _Head, entry: str) -> Letter | None:
