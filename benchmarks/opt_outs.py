@@ -16,6 +16,7 @@ import io
 import os
 import random
 import tempfile
+import threading
 import time
 from bisect import bisect_left, bisect_right
 from pathlib import Path
@@ -124,7 +125,35 @@ def checked(ledger: Ledger, persons: list[str]) -> None:
         )
 
 
-def read_whole(ledger: Ledger, persons: list[str]) -> None:
+class Checker:
+    """Asks, all through, whether people who are blocked at the provider would be texted, as `take` decides it."""
+
+    BATCH = 50
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self.ledger = Ledger(connect(url, answer_s=60), namespace)
+        self.asked = self.passed = 0
+        self._chance, self._ends = random.Random(9), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, blocked: list[str]) -> None:
+        self._ends.clear()
+        self._thread = threading.Thread(target=self._ask, args=(blocked,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ends.set()
+        if self._thread:
+            self._thread.join()
+
+    def _ask(self, blocked: list[str]) -> None:
+        while not self._ends.wait(0.002):
+            asked = [self._chance.choice(blocked) for _ in range(self.BATCH)]
+            self.asked += len(asked)
+            self.passed += len(set(asked) - opted_out_among(self.ledger, asked, ["global", SCOPE]))
+
+
+def read_whole(ledger: Ledger, persons: list[str], url: str) -> None:
     redis: Any = ledger.redis
     redis.flushall()
     ledger.run(calls.beat("p1", "first"))
@@ -153,9 +182,15 @@ def read_whole(ledger: Ledger, persons: list[str]) -> None:
         await once("first whole list")
         print(f"  {(used(redis) - before) / 1e6:.0f} MB (goal 120)")
         gone = provider.drop(50)
+        checker.start([row.person for row in provider.rows])
         await once(f"second, {gone:,} lifted at the provider")
         await once("third")
+        checker.stop()
+        print(
+            f"  asked about a blocked number {checker.asked:,} times meanwhile: {checker.passed:,} would pass (goal 0)"
+        )
 
+    checker = Checker(url, ledger.namespace)
     asyncio.run(days())
     still = opted_out_among(ledger, [row.person for row in provider.rows], ["global", SCOPE])
     print(f"of {len(provider.rows):,} blocked, {len(provider.rows) - len(still):,} would pass (goal 0)")
@@ -173,7 +208,7 @@ def main() -> None:
         persons = draw(count)
         imported(ledger, server.url, persons)
         checked(ledger, persons)
-        read_whole(ledger, persons)
+        read_whole(ledger, persons, server.url)
 
 
 if __name__ == "__main__":
