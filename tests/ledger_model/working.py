@@ -95,7 +95,9 @@ class Working(Lives):
         assert self.open_lane(m.lane), "taken from a lane that is held"
         assert self.now <= slot.at_us + max(10_000, min(self.intervals[f"s:{m.lane}"], SECOND_US))
         for bucket in self.draws_on[m.lane]:
-            assert max(self.now, slot.at_us) >= self.holds.get(bucket, 0), "taken for an instant at which a bucket is held"
+            assert max(self.now, slot.at_us) >= self.holds.get(bucket, 0), (
+                "taken for an instant at which a bucket is held"
+            )
         assert self.refused(m, builder) is None, "taken although it must not leave"
         assert given.may_be_out is m.maybe
         numbers = m.to.split(",")
