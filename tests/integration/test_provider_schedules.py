@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -617,6 +618,50 @@ def test_the_first_requests_answer_again_says_that_there_is_only_one(ledger: Vir
     ledger.run(calls.cancel(mid[:32], 0))
     confirm(ledger, mid)
     assert last_step(view(ledger, mid)) == ("cancelled", "cancelled")
+
+
+def expected_of(order: tuple[str, ...]) -> str:
+    """The state after these events, of a message whose request is under way; the first no counts."""
+    if "receipt" in order and ("confirm" not in order or order.index("receipt") < order.index("confirm")):
+        return "delivered"
+    if "confirm" not in order:
+        return "accepted" if "answer" in order else "sending"
+    noes = [e for e in order[: order.index("confirm")] if e in ("cancel", "stop")]
+    return "opted_out" if noes[:1] == ["stop"] else "cancelled"
+
+
+@pytest.mark.parametrize("length", [3, pytest.param(5, marks=pytest.mark.slow)])
+def test_every_order_of_answer_no_and_word_ends_as_the_rules_say(ledger: VirtualLedger, length: int) -> None:
+    """What ends cancelled or opted out is what the provider gave back; whatever is called off is asked back if it can be."""
+    events = ["answer", "cancel", "stop", "confirm", "receipt", "wake"]
+    mids: dict[str, tuple[str, ...]] = {}
+    for n, order in enumerate(itertools.permutations(events, length)):
+        mid = schedule(ledger, 2 * HOUR_US, to=f"+1312555{n:04d}", valid_for_us=DAY_US)
+        (taken,) = take(ledger)
+        mids[mid] = order
+        for i, event in enumerate(order):
+            if event == "answer":
+                finish(ledger, taken, "accepted")
+            elif event == "cancel":
+                ledger.run(calls.cancel(mid[:32], 0))
+            elif event == "stop":
+                stop(ledger, f"+1312555{n:04d}")
+            elif event == "confirm":
+                confirm(ledger, mid)
+            elif event == "receipt":
+                receipt(ledger, mid, "D")
+            else:
+                asked = mid in asked_back(wake(ledger))
+                may_be_asked = "answer" in order[:i] and {"cancel", "stop"} & set(order[:i])
+                assert asked == bool(may_be_asked and expected_of(order[:i]) == "accepted"), order
+            assert state(ledger, mid) == expected_of(order[: i + 1]), (order, event)
+        pass_us(ledger, 20_000)
+    pass_us(ledger, 80 * HOUR_US, 10 * MINUTE_US)
+    for mid, order in mids.items():
+        ends = state(ledger, mid)
+        assert ends in {"delivered", "cancelled", "opted_out", "unconfirmed"}, (order, ends)
+        assert expected_of(order) in {ends, "accepted", "sending"}, "an end stays"
+    assert ledger.redis.zcard(ledger.key("wq")) == 0
 
 
 def test_a_late_verdict_of_no_leaves_nothing_to_take_back(ledger: VirtualLedger) -> None:

@@ -5,5 +5,8 @@ read and what must always hold is checked: each message in exactly one place, no
 exact, no script that stumbled. At the end all processes are healthy again, and everything must become final and, after the
 retention, leave nothing behind.
 
+What it leaves out: messages that the provider holds for later. They have no step here; every order of what can happen to one is
+tried in ``tests/integration/test_provider_schedules.py``.
+
 ``machine`` is for hypothesis, which shrinks what it finds; ``walk`` goes millions of steps.
 """

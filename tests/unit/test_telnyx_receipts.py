@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from producers.ledger.states import LETTERS
@@ -429,6 +429,7 @@ def test_whatever_was_signed_gets_an_answer(value: Any, payload: dict[str, Any],
 )
 def test_a_stripped_receipt_is_the_same_receipt(payload: dict[str, Any], kind: str) -> None:
     raw = json.dumps(event(f"message.{kind}", payload)).encode()
+    assume(parse_event(raw).inbound is None)  # what calls itself inbound is no receipt
     assert parse_event(strip(raw)) == parse_event(raw)
     for given_id in (payload.get("id"), "40385f64-5717-4562-b3fc-2c9600000000"):
         raw = json.dumps(event(f"message.{kind}", {"direction": "outbound", **payload, "id": given_id})).encode()
