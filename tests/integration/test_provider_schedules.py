@@ -233,6 +233,27 @@ def test_a_message_that_quiet_hours_outlast_expires(ledger: VirtualLedger) -> No
     assert last_step(view(ledger, mid)) == ("expired", "quiet_hours")
 
 
+def test_what_is_spread_does_not_spill_into_quiet_hours(ledger: VirtualLedger) -> None:
+    ledger.run(calls.lane("alerts", "rate", 15 * SECOND_US))
+    before_nine = 9 * HOUR_US - MINUTE_US  # it is noon: a minute before quiet hours, with room for two
+    for _ in range(3):
+        schedule(ledger, before_nine, job_type="promotion", valid_for_us=24 * HOUR_US)
+    at_us = ledger.now_us + before_nine
+    times = []
+    for _ in range(4):
+        times += [t.send_at_us - at_us for t in take(ledger)]
+        pass_us(ledger, 15 * SECOND_US)
+    assert times == [0, 30 * SECOND_US, 11 * HOUR_US + MINUTE_US]
+
+
+def test_its_window_may_open_in_quiet_hours(ledger: VirtualLedger) -> None:
+    """For 20:58, it opens five days before at 21:03."""
+    at_us = ledger.now_us + 20 * DAY_US + 9 * HOUR_US - 2 * MINUTE_US
+    schedule(ledger, at_us - ledger.now_us, job_type="promotion", valid_for_us=24 * HOUR_US)
+    pass_us(ledger, at_us - FAR_US - ledger.now_us, DAY_US)
+    assert [t.send_at_us for t in take(ledger)] == [at_us]
+
+
 def test_it_may_be_handed_over_in_quiet_hours(ledger: VirtualLedger) -> None:
     pass_us(ledger, 10 * HOUR_US)
     ledger.run(calls.beat("p1", "first"))
@@ -328,6 +349,16 @@ def test_a_fallback_counts_from_its_time(ledger: VirtualLedger) -> None:
     assert take(ledger) == []
     pass_us(ledger, AFTER_US)
     assert [t.message for t in take(ledger)] == [f"{mid}-2"]
+
+
+def test_a_doubt_falls_back_only_after_its_time(ledger: VirtualLedger) -> None:
+    """Nobody hears meanwhile, so the doubt lasts."""
+    mid = schedule(ledger, steps=[Step("next", AFTER_US, "{}")])
+    (taken,) = take(ledger)
+    finish(ledger, taken, "uncertain", why="cut")
+    ledger.pass_us(3 * AFTER_US)
+    wake(ledger)
+    assert (state(ledger, mid), view(ledger, mid).leg) == ("uncertain", 1)
 
 
 def test_what_follows_a_refused_hand_over_waits_for_the_time(ledger: VirtualLedger) -> None:
@@ -466,6 +497,17 @@ def test_what_left_after_a_stop_is_in_the_audit(ledger: VirtualLedger) -> None:
     assert audited(ledger, mid) == [("late", "provider")]
     assert [e["code"] for e in view(ledger, mid).errors] == ["too_late"]
     assert state(ledger, mid) == "sent"
+
+
+def test_a_no_after_its_time_asks_nothing_back_and_is_not_late(ledger: VirtualLedger) -> None:
+    mid, _ = hand_over(ledger)
+    pass_us(ledger, HOUR_US, 10 * MINUTE_US)
+    stop(ledger)
+    cancelled = ledger.run(calls.cancel(mid[:32], 0))
+    assert cancelled is not None
+    assert cancelled.asked_back == 0
+    assert asked_back(pass_us(ledger, MINUTE_US)) == []
+    assert (audited(ledger, mid), view(ledger, mid).errors) == ([], [])
 
 
 def test_a_stop_elsewhere_asks_nothing_back(ledger: VirtualLedger) -> None:

@@ -108,7 +108,7 @@ end
 function provider.taken_back(mid, rec, more)
   local why = string.match(rec.wd or '', '^!?(.*)$')
   local may_be_two = rec.mb and num(rec.an, 0) > 1
-  if rec.s == 'T' or not provider.MAY_HOLD[rec.s] or (rec.s == 'X' and may_be_two) then
+  if not provider.MAY_HOLD[rec.s] or (rec.s == 'X' and may_be_two) then
     if #more > 0 then call('HSET', mkey(mid), unpack(more)) end
     return 'known'
   end

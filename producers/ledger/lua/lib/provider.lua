@@ -2,7 +2,7 @@
 --
 -- Fields, which no other message has, so that no other pays for them: "sp" the time the app asked for, us; "so" the time that
 -- the provider is told, fixed with the first request, for a resend has the same bytes; "wd" why it is to be taken back
--- (cancelled, opted_out, other_leg, forgotten), with "!" in front once that came too late; "wn" how often it was asked.
+-- (cancelled, opted_out, forgotten), with "!" in front once that came too late; "wn" how often it was asked.
 -- hp:<person> is the set of their messages that were handed over ahead; wq those to be asked back, the next to leave first.
 -- Invariants: what is wanted back is asked for until the provider's answer is known or its time has come; it ends cancelled or
 -- opted_out only on the provider's word.

@@ -262,7 +262,6 @@ function stop_other_legs(mid, newest)
     local id = leg_id(entry_of(mid), number)
     local rec = id ~= mid and record(id) or {}
     if rec.fb then drop_steps(id, rec) end
-    if rec.so then provider.call_off(id, rec, 'other_leg') end
     if WAITING[rec.s or ''] then
       finish_as(id, rec, 'C', 'other_leg')
     elseif rec.s == 'S' or rec.s == 'U' then
