@@ -6,6 +6,7 @@ events, the app that is called, and the figures are each compared with what the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.request
 from collections import Counter
@@ -26,6 +27,7 @@ from truth_kit import (
     untrue,
 )
 
+from producers.errors import EnqueueError
 from worker.children import spawn
 from worker.sandbox import SandboxOptions, magic_number
 from worker.sandbox.messages import RATE_USD
@@ -93,8 +95,9 @@ def wait_for_all(service: Service, ids: list[str], *, timeout_s: float) -> None:
     left = list(ids)
 
     def ended() -> bool:
-        while left and service.notifier.status(left[-1], limit=0).is_final:
-            left.pop()
+        with contextlib.suppress(EnqueueError):  # a busy machine's server may take its time: asked again
+            while left and service.notifier.status(left[-1], limit=0).is_final:
+                left.pop()
         return not left
 
     wait_until(
