@@ -45,6 +45,7 @@ ROWS = {
     "many": Row(rows_rates.many, "1,000 lanes of 1/s", ("bare",)),
     "shared": Row(rows_rates.shared, "10,000 lanes behind a full account, and a free lane", ("bare",)),
     "fast": Row(rows_rates.fast, "one lane at 1,000/s", ("bare", "sdk")),
+    "routes": Row(rows_rates.routes, "one job type over three lanes of 10/s, one of them paused in the end", ("sdk",)),
     "enqueue": Row(rows_backlog.enqueue, "into an empty lane and into one with 1,000,000", ("no",)),
     "compare": Row(
         rows_compare.compare, "beside Dramatiq's own rate limiter with retries; draws arrivals.svg", ("bare",)

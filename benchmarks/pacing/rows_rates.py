@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.pacing.figures import NS, allowed, held, per_second, quantile, worst_window
 from benchmarks.pacing.report import Figure, Result, at_least, at_most, between
-from benchmarks.pacing.site import Arrival, Lane, Site, running_site, short_codes
+from benchmarks.pacing.site import Arrival, Lane, Site, running_site, short_codes, wait_until
 from benchmarks.pacing.usage import ScriptTimes
 
 RATES = (1, 10, 100, 400)
@@ -232,3 +232,32 @@ def shared(row: str, *, workers: int, sender: str, seconds: float) -> list[Resul
             Figure("grant calls a second", times.calls["grant"] / (seconds + WARM_S)),
         ]
         return [finish(result, site, measured, shares, [free])]
+
+
+def routes(row: str, *, workers: int, sender: str, seconds: float) -> list[Result]:
+    """One job type over three lanes of 10/s: do they add up? Then one is paused, and what comes goes to the other two."""
+    lanes = [Lane(f"lane{i}", 10, str(10_000 + i)) for i in range(3)]
+    names, total = [lane.name for lane in lanes], sum(lane.rate for lane in lanes)
+    with running_site(lanes, workers=workers, sender=sender) as site:
+        # a hash shares evenly but for chance: every lane has its part, and some to spare
+        many = int(total * (WARM_S + seconds + AFTER_S) * 1.2)
+        site.submit("routed", many)
+        wait_until(lambda: site.waiting(*names) >= many, what="the backlog", children=site.workers, every_s=0.2)
+        usage = site.usage()
+        measured = measure(site, names, seconds)
+        sent = sorted(stamp for name in names for stamp in measured.sent(name))
+        result = Result(row, sender, workers, seconds)
+        result.figures = [
+            between("three lanes together held", held(sent, total, until_ns=measured.until_ns), 0.99, 1.005)
+        ]
+        result.figures += [
+            Figure(f"{lane.name} {figure.name}", figure.value, figure.unit, figure.goal, figure.ok)
+            for lane in lanes
+            for figure in lane_figures(measured, lane, at_least_held=0.99)[:2]
+        ]
+        site.pause(names[1])
+        before = site.waiting(names[1])
+        id = site.submit("routed", total * 10)
+        wait_until(lambda: not site.notifier.status(id).state_counts.get("new"), what="the second notification")
+        result.figures.append(at_most("new ones in the paused lane", site.waiting(names[1]) - before, 0))
+        return [finish(result, site, measured, usage.shares(), lanes)]

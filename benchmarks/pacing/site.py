@@ -71,6 +71,8 @@ def configuration(lanes: Sequence[Lane], account: str | None) -> str:
         )
         if lane.channel == "whatsapp":
             parts.append('whatsapp_template = { name = "order_update", language = "en_US" }')
+    texting = json.dumps([lane.name for lane in lanes if lane.channel != "whatsapp"])
+    parts.append(f'[job_types.routed]\nroutes = [{{ senders = {texting} }}]\npriority = "bulk"')
     return "\n".join(parts) + "\n"
 
 

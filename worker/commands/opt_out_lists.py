@@ -177,10 +177,23 @@ def sync(
     if as_json:
         print_json(shown)
     else:
+        shown["problem"] = shown["problem"] and _words_of(shown["problem"])
         for name, value in shown.items():
             print(f"{name.replace('_', ' '):<22} {'-' if value is None else value}")
     if not full and not state.new_us:
         raise typer.Exit(int(Exit.NO))
+
+
+def _words_of(problem: str) -> str:
+    """Why the list could not be read, for people. Workers try again by themselves."""
+    words = {
+        "http_401": "Telnyx refuses the workers' key: check TELNYX_API_KEY",
+        "http_403": "Telnyx refuses the workers' key this list: check TELNYX_API_KEY",
+        "http_429": "Telnyx takes no more requests now: tried again soon",
+        "cut": "the connection broke: tried again soon",
+    }
+    found = words.get(problem, "Telnyx answers with an error: tried again soon" if problem.startswith("http_5") else "")
+    return f"{problem}: {found}" if found else problem
 
 
 def _sync_rows(state: Any, now_us: int) -> dict[str, Any]:
