@@ -264,7 +264,11 @@ def test_a_tick_made_by_hand_is_made_once_also_by_the_clock(
     run: Run, config: Config, ledger: Ledger, namespace: str
 ) -> None:
     tick = ["schedules", "run", "daily", "--tick", "2026-01-01T09:00:00-05:00"]
-    assert run(*tick, "--json").json == {"name": "daily", "tick": "2026-01-01T09:00:00-05:00", "recipients": 2}
+    assert run(*tick, "--json", NOTIFY_CLIENT="crm").json == {
+        "name": "daily",
+        "tick": "2026-01-01T09:00:00-05:00",
+        "recipients": 2,
+    }
     redis: Any = ledger.redis
 
     def made() -> int:

@@ -258,6 +258,15 @@ def test_a_paused_mms_lane_says_nothing_of_the_senders_sms(
     assert lanes_of(published, config, notifier, "news", numbers(30)) == before
 
 
+def test_a_paused_mms_lane_gets_no_mms(
+    published: Ledger, config: Config, notifier: Notifier, numbers: Callable[[int], list[str]]
+) -> None:
+    published.run(calls.lane("two.mms", "pause", "operator"))
+    media = ["https://example.com/a.jpg"]
+    found = lanes_of(published, config, notifier, "news", numbers(30), media_urls=media)
+    assert set(found.values()) == {"one.mms", "three.mms"}
+
+
 def test_a_sticky_person_keeps_the_sender_that_took_over_and_others_go_back(
     published: Ledger, config: Config, notifier: Notifier, numbers: Callable[[int], list[str]]
 ) -> None:
