@@ -73,8 +73,8 @@ def test_a_shared_pace_that_is_over_full_is_used_up_and_no_lane_waits_for_ever(v
     assert len(left) >= 0.99 * 1000
     counts = Counter(row.lane for row in left)
     assert counts["d"] >= 19 and counts["e"] >= 19, "who asks for little gets it"
-    assert counts["c"] >= 66, "though it queues anew for each message, and its own pace catches nothing up"
-    assert counts["b"] >= 300 and counts["a"] >= 400, "and the others share the rest alike"
+    assert counts["c"] >= 98, "and so does who asks for less than an equal share"
+    assert counts["b"] >= 400 and counts["a"] >= 400, "and the others share the rest alike"
 
 
 def test_the_sms_and_mms_of_a_number_take_turns_at_its_pace(virtual: VirtualLedger) -> None:
@@ -102,12 +102,13 @@ def test_urgent_lanes_go_first_at_a_shared_pace_but_for_every_tenth_turn(virtual
     workers.run_for(5 * SECOND_US)
     left = workers.left
     places = {row.message: i for i, row in enumerate(left)}
-    for mid, at in came.items():
-        before = [row for row in left[: places[mid]] if row.at_us > at + GRANT_HI_US and row.message not in came]
-        urgent = [row for row in left[: places[mid]] if row.at_us > at and row.message in came]
-        assert len(before) <= 2 + (len(before) + len(urgent)) / 10, (
-            f"{mid} waited for {len(before)} that were not urgent"
-        )
+    waited = Counter(
+        sum(row.at_us > at + GRANT_HI_US and row.message not in came for row in left[: places[mid]])
+        for mid, at in came.items()
+    )
+    # The pace's tenth turn and the lane's tenth message are for others, and each may cost what is given away ahead meanwhile.
+    assert max(waited) <= 4, f"one waited for {max(waited)} that were not urgent"
+    assert waited[0] + waited[1] >= 0.9 * len(came), f"so many waited for so many: {waited}"
     bulk = [row.at_us for row in left if row.message not in came]
     assert max(b - a for a, b in itertools.pairwise(bulk)) <= 15 * 40_000, "urgent messages stopped all others"
 

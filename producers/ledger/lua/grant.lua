@@ -100,7 +100,8 @@ local function outstanding(lane, own)
   return granted
 end
 
--- Serve one lane with at most `most` slots; `turn` is the shared bucket whose waiters are being served, or nil.
+-- Serve one lane with at most `most` slots; `turn` is the shared bucket whose waiters are being served, or nil. Returns how many
+-- it got; nil if it goes on waiting at that bucket, behind more pressing ones.
 local function serve(lane, most, turn)
   local f = call('HMGET', P .. 'lane:' .. lane, 'bk', 'ps', 'ok', 'dr')
   local was = turn or 'due' -- from a bucket's waiters it has been popped already
@@ -121,6 +122,13 @@ local function serve(lane, most, turn)
   local have = waiting(1) - granted
   if have <= enough then have = have + waiting(0) end
   if have <= enough and bulk_may_go then have = have + waiting(2) end
+  if turn and have > 0 then -- what it waited with may have left meanwhile in a slot that it had
+    local class = next_class(waiting, granted)
+    if class > math.floor(bucket(turn).served / SPAN) then
+      place(lane, turn, nil, was, class)
+      return nil
+    end
+  end
   local given, slot, blocker, queue_at, slots = 0, NOW, 1, nil, {}
   local passed = 1 -- a lane queues at its shared buckets in their order; where it has had its turn it need not queue again
   for i, name in ipairs(names) do
@@ -146,6 +154,7 @@ local function serve(lane, most, turn)
     out[#out + 1] = text
     given, hands, have, granted = given + 1, hands - 1, have - 1, granted + 1
   end
+  if turn and given > 0 then had_turn(lane, bucket(turn).served) end
   for i = 1, #slots, 1000 do call('ZADD', g, unpack(slots, i, math.min(i + 999, #slots))) end
   if have > 0 then
     if queue_at then
@@ -153,7 +162,9 @@ local function serve(lane, most, turn)
     elseif slot > NOW + HI then
       -- behind the others of its number (its MMS), who wait for the same instant: else the first by name had all
       if blocker == 1 then
-        place(lane, 'due', slot + (given > 0 and 1 or 0), was)
+        -- where others wait for a shared pace, it joins them in time: that pace is given away HI ahead
+        local early = turn and first_queue(names, 1) and HI - LO or 0
+        place(lane, 'due', slot + (given > 0 and 1 or 0) - early, was)
       else
         place(lane, names[blocker], nil, was, next_class(waiting, granted))
       end
@@ -177,9 +188,12 @@ end
 -- A lane that breaks the script waits a minute; the others get their slots.
 local function visit(lane, most, turn)
   local ok, given = safely('grant', lane, serve, lane, most, turn)
-  if not ok then place(lane, 'due', NOW + 60000000, turn or 'due') end
+  if not ok then
+    place(lane, 'due', NOW + 60000000, turn or 'due')
+    given = 0
+  end
   quotas[lane] = (quotas[lane] or quota) - (given or 0)
-  return given or 0
+  return given
 end
 
 -- Whose turn it is at a shared pace, and its score: the most pressing class, in order; but every tenth turn is the lowest one's, so that
@@ -222,8 +236,9 @@ local function serve_bucket(name)
     if (quotas[lane] or quota) <= 0 then
       sated[#sated + 1], sated[#sated + 2] = score, 'l:' .. lane
     else
+      b.served = score
       local given = visit(lane, 1, name)
-      v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t)
+      if given then v = given > 0 and free_at(b) or math.max(free_at(b), v + b.t) end
     end
   end
   if #sated > 0 then

@@ -1,16 +1,33 @@
 -- Lanes: the paced backlog of one sender and message kind.
 --
 -- A lane is in exactly one place: field "at" is "due" (in zset `due`), a bucket's name (in w:<bucket>), or absent.
--- w:<bucket> is ordered by the class of what each lane would send next, then by turn: score = class x SPAN + turn.
+-- w:<bucket> is ordered by the class of what each lane would send next, then by turn (`wait_at`): score = class x SPAN + turn.
 -- q:<lane>:<class> is ordered by fair turn: each notification is a flow, flows take turns, singles of a job type share one.
 
 local SPAN = 1000000000000
 
--- To the tail of those who wait at a bucket with something of this class.
+-- Those who wait at a bucket with something of one class take turns in rounds: turn 2n for round n, and 2n - 1, ahead of it,
+-- for a lane that had none in the round before, since its own pace kept it: who asks for less than an equal share gets all
+-- of it. A lane that had its turn in round n is next in round n + 1 ("wt"), but never behind all others.
 local function wait_at(name, lane, class)
-  local w = P .. 'w:' .. name
-  local tail = call('ZREVRANGEBYSCORE', w, int((class + 1) * SPAN - 1), int(class * SPAN), 'WITHSCORES', 'LIMIT', 0, 1)
-  call('ZADD', w, int(num(tail[2], class * SPAN) + 1), 'l:' .. lane)
+  local w, low, high = P .. 'w:' .. name, int(class * SPAN), int((class + 1) * SPAN - 1)
+  local turn = math.max(2, num(call('HGET', P .. 'lane:' .. lane, 'wt'), 2))
+  local first = call('ZRANGEBYSCORE', w, low, high, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if first then
+    local round = math.ceil((first - class * SPAN) / 2)
+    if turn < 2 * round then
+      turn = 2 * round - 1
+    else
+      local last = call('ZREVRANGEBYSCORE', w, high, low, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+      turn = math.min(turn, 2 * math.ceil((last - class * SPAN) / 2) + 2)
+    end
+  end
+  call('ZADD', w, int(class * SPAN + turn), 'l:' .. lane)
+end
+
+-- A lane had its turn, with this score.
+local function had_turn(lane, score)
+  call('HSET', P .. 'lane:' .. lane, 'wt', int(2 * math.ceil(score % SPAN / 2) + 2))
 end
 
 -- A bucket that rested is free: whoever waits for it is served with the next grant.
