@@ -8,6 +8,7 @@ import sys
 MODULES = {
     "pacing": ("benchmarks.pacing", "is the rate held, used and shared? real workers, a receiving server, a plot"),
     "receipts": ("benchmarks.receipts", "receipts verified and applied a second, and the webhook's p99 meanwhile"),
+    "lookup": ("benchmarks.lookup", "milliseconds in which the API shows a notification of 100,000 recipients"),
     "cost": ("benchmarks.script_cost", "microseconds of Redis that a message takes in each script of its way"),
     "opt-outs": ("benchmarks.opt_outs", "a million opt-outs: memory, checks, import, the whole list"),
     "bytes": ("benchmarks.bytes_per_message", "bytes of Redis that a waiting message takes"),

@@ -111,7 +111,7 @@ class BenchService:
         mids: list[str] = []
         while len(mids) < count:
             ids = [queue(self.ledger, client="bench", **other) for _ in range(min(100, count - len(mids)))]
-            for taken in self._take(len(ids)):
+            for taken in self.take(len(ids)):
                 row = calls.Finish(
                     message=taken.message, token=taken.token, outcome="accepted", provider_id=pid_of(taken.message),
                     parts=1,
@@ -126,7 +126,7 @@ class BenchService:
         buckets = {"s:alerts": {"t_us": 1}}
         self.ledger.run(calls.publish(publication(buckets=buckets, poll_after_us=43_200_000_000), {}))
 
-    def _take(self, count: int) -> list[calls.Taken]:
+    def take(self, count: int) -> list[calls.Taken]:
         found: list[calls.Taken] = []
         key = self.ledger.key("g:alerts")
         while len(found) < count:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # of UTC: a datetime without a zone is printed several times faster
 
 
 def rfc3339(at_us: int) -> str:
     """Microseconds of the epoch in UTC, to the millisecond."""
-    at = _EPOCH + timedelta(milliseconds=at_us // 1000)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return (_EPOCH + timedelta(milliseconds=at_us // 1000)).isoformat(timespec="milliseconds") + "Z"

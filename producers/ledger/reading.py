@@ -192,10 +192,9 @@ def _later_legs(ledger: Ledger, newest: dict[str, int]) -> dict[str, list[Messag
     with ledger.redis.pipeline(transaction=False) as pipe:
         for mid in wanted:
             pipe.hgetall(ledger.key(f"m:{mid}"))
-        for mid in wanted:
-            pipe.zscore(ledger.key("timers"), mid)
-        replies = pipe.execute()
-    for mid, flat, score in zip(wanted, replies[: len(wanted)], replies[len(wanted) :], strict=True):
+        pipe.zmscore(ledger.key("timers"), wanted)
+        *records, scores = pipe.execute()
+    for mid, flat, score in zip(wanted, records, scores, strict=True):
         record = _texts(flat)
         if "s" in record:
             found[entry_of(mid)].append(_view(mid, record, score))
@@ -259,10 +258,8 @@ def _page(ledger: Ledger, nid: str, head: dict[str, str], indexes: range) -> lis
     with ledger.redis.pipeline(transaction=False) as pipe:
         for i in indexes:
             pipe.hgetall(ledger.key(f"m:{nid}-{i}"))
-        for i in indexes:
-            pipe.zscore(ledger.key("timers"), f"{nid}-{i}")
-        replies = pipe.execute()
-    records, scores = replies[: len(indexes)], replies[len(indexes) :]
+        pipe.zmscore(ledger.key("timers"), [f"{nid}-{i}" for i in indexes])
+        *records, scores = pipe.execute()
     views: list[MessageView] = []
     waiting: list[int] = []
     newest: dict[str, int] = {}

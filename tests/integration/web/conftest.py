@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def inbound(text: str, *, to: str = "+13125550001", keyword: str | None = None, 
 
 
 def _event(event_type: str, payload: dict[str, Any]) -> bytes:
-    now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1000 % 1_000_000:06d}Z"
+    # The clock is read once: of two readings, the turn of a second may lie in between.
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     data = {"record_type": "event", "id": str(uuid.uuid4()), "event_type": event_type, "occurred_at": now}
     return json.dumps({"data": {**data, "payload": payload}, "meta": {"attempt": 1}}).encode()
 
