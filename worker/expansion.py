@@ -202,7 +202,8 @@ def _count_tries(late: Sequence[tuple[str, Loaded]], ledger: Ledger) -> dict[str
     """Count, before it is done, that these are tried once more; a job that dies of one of them counts nothing afterwards."""
     if not late:
         return {}
-    found = patiently(lambda: _clear(ledger.run_many([calls.attempt(id, loaded.cursor) for id, loaded in late])))
+    name = calls.name_of_a_try()
+    found = patiently(lambda: _clear(ledger.run_many([calls.attempt(id, loaded.cursor, name) for id, loaded in late])))
     return {id: tries for (id, _), tries in zip(late, found, strict=True) if isinstance(tries, int)}
 
 

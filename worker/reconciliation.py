@@ -61,7 +61,8 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
         redis.RedisError: the ledger stayed away; the timer points again.
     """
     reach("reconcile.before")
-    body, tries = patiently(lambda: _fetch(batch, ledger))
+    name = calls.name_of_a_try()
+    body, tries = patiently(lambda: _fetch(batch, name, ledger))
     if body is None:
         return Counter()
     reach("reconcile.after", batch)
@@ -72,7 +73,7 @@ def reconcile(batch: str, *, ledger: Ledger) -> Counter[str]:
     return counts
 
 
-def _fetch(batch: str, ledger: Ledger) -> tuple[bytes | None, int]:
+def _fetch(batch: str, name: str, ledger: Ledger) -> tuple[bytes | None, int]:
     """The batch, if it is there, and how often it was begun late, this time included."""
     with ledger.redis.pipeline(transaction=False) as pipe:
         pipe.get(ledger.key(f"rx:{batch}"))
@@ -81,7 +82,7 @@ def _fetch(batch: str, ledger: Ledger) -> tuple[bytes | None, int]:
         body, heard_us, (seconds, micros) = pipe.execute()
     if body is None or heard_us is None or seconds * 1_000_000 + micros - heard_us < LATE_US:
         return body, 0
-    return body, ledger.run(calls.reread(batch, None, kept_s=TRIES_KEPT_S))
+    return body, ledger.run(calls.reread(batch, None, kept_s=TRIES_KEPT_S, name=name))
 
 
 def _apply(batch: str, body: bytes, ledger: Ledger) -> Counter[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -648,9 +649,11 @@ def aside(why: str, event: str, *, kept: int) -> Call[int]:
     return Call("aside", [kept, why, event], int)
 
 
-def reread(batch: str, position: int | None, *, kept_s: int) -> Call[int]:
-    """Note that a late batch is read once more (None), or the position of the event that is about to be. How often it was."""
-    return Call("reread", [batch, kept_s, "" if position is None else position], int)
+def reread(batch: str, position: int | None, *, kept_s: int, name: str = "") -> Call[int]:
+    """Note that a late batch is read once more (None, and the ``name`` of that try), or the position of the event that is
+    about to be. How often it was.
+    """
+    return Call("reread", [batch, kept_s, "" if position is None else position, name], int)
 
 
 def lane(name: str, what: Literal["pause", "drain", "resume", "rate"], value: str | int = "") -> Call[bool]:
@@ -708,9 +711,14 @@ def foresee(
     return Call("foresee", args, decode)
 
 
-def attempt(notification: str, cursor: str | None) -> Call[int]:
+def name_of_a_try() -> str:
+    """So that a try whose reply was lost, and which is told again, counts once."""
+    return secrets.token_hex(3)
+
+
+def attempt(notification: str, cursor: str | None, name: str) -> Call[int]:
     """Count that a late chunk is begun once more. How often it was, or 0 where nothing is left to expand."""
-    return Call("attempt", [notification, cursor or ""], int)
+    return Call("attempt", [notification, cursor or "", name], int)
 
 
 class Leg(NamedTuple):

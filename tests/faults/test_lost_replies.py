@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from app_kit import running_app
 from faults.load import NUMBERS, Load
 from faults.reply_cutter import ReplyCutter, losing_replies
 from service_kit import Service, running_service, terminate, wait_until
@@ -19,6 +20,10 @@ from worker.embedded import EmbeddedServer
 from worker.sandbox import SandboxOptions
 
 FAULTS = {"honour_keys": False, "latency_ms": 60}
+OF_A_WORKER = ("load", "admit", "grant", "take", "finish", "receipt", "beat", "fetch", "ack")
+OF_AN_HEIR = ("reap", "wake")
+OF_A_CALLER = ("claim", "settle")
+SCRIPTS = ("submit", "cancel", *OF_A_WORKER, *OF_AN_HEIR, *OF_A_CALLER, "hear", "publish")
 
 
 class Site(NamedTuple):
@@ -64,7 +69,7 @@ def test_a_lost_reply_of_cancel_stops_everything_all_the_same(site: Site) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["load", "admit", "grant", "take", "finish", "receipt", "beat"])
+@pytest.mark.parametrize("script", OF_A_WORKER)
 def test_a_worker_that_loses_replies_loses_and_doubles_no_message(site: Site, script: str) -> None:
     service, cutter = site
     cutter.cut(script, every=3, most=4)
@@ -77,7 +82,7 @@ def test_a_worker_that_loses_replies_loses_and_doubles_no_message(site: Site, sc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["reap", "wake"])
+@pytest.mark.parametrize("script", OF_AN_HEIR)
 def test_the_heir_of_a_dead_worker_that_loses_replies_still_settles_what_that_one_held(site: Site, script: str) -> None:
     service, cutter = site
     load = Load(service)
@@ -91,6 +96,48 @@ def test_the_heir_of_a_dead_worker_that_loses_replies_still_settles_what_that_on
     load.assert_all_got_one(timeout_s=90)
     wait_until(lambda: cutter.lost == 5, what="five lost replies")
     assert terminate(heir) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", OF_A_CALLER)
+def test_a_worker_that_loses_replies_over_callbacks_tells_its_app_everything(site: Site, script: str) -> None:
+    """What it claimed without knowing is due again when its lease is over."""
+    service, cutter = site
+    cutter.cut(script, every=2, most=3)
+    worker = service.start_worker(redis_url=cutter.url)
+    with running_app(service.environ["NOTIFY_SECRET"]) as app:
+        ids = [
+            service.notifier.enqueue(
+                "notice", to=[f"+1312{next(NUMBERS):07d}" for _ in range(3)], text="hi", callback_url=app.url
+            ).id
+            for _ in range(4)
+        ]
+        service.wait_final(*ids)
+        wait_until(
+            lambda: (
+                {e["notification"] for e in app.heard if e["type"] == "notification.finished"} == set(ids)
+                and len({e["message"] for e in app.of("message.final")}) == 12
+            ),
+            timeout_s=90,
+            what="everything to be told",
+        )
+        wait_until(lambda: not service.ledger.redis.keys(service.ledger.key("cb:*")), timeout_s=60, what="no debts")
+        told = {e.id for e in service.notifier.events() if e.notification in ids}
+        assert {e["id"] for e in app.heard} == told, "a repeat has the id of the first time"
+    assert cutter.lost == 3
+    assert terminate(worker) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_whose_configuration_is_published_unheard_starts_and_works(site: Site) -> None:
+    service, cutter = site
+    cutter.cut("publish", every=1, most=1)
+    worker = service.start_worker(redis_url=cutter.url)
+    load = Load(service)
+    load.add_some()
+    load.assert_all_got_one()
+    assert cutter.lost == 1
+    assert terminate(worker) == 0
 
 
 @pytest.mark.slow

@@ -326,7 +326,7 @@ def test_waiting_for_a_newer_release_is_no_try(published: Ledger, config: Config
     make_late(published, ticket.id, many=False)
     for _ in range(LATE_TRIES + 2):
         assert expand(ticket.id, None, ledger=published, config=config, point=Points()).outcome == "left"
-    assert published.run(calls.attempt(ticket.id, None)) == 1
+    assert published.run(calls.attempt(ticket.id, None, "t1")) == 1
 
 
 def test_a_batch_is_applied_and_forgotten(published: Ledger, config: Config, notifier: Notifier) -> None:

@@ -442,13 +442,13 @@ def test_only_a_late_chunk_is_counted_and_admit_forgets_it(ledger: Ledger, clock
         loaded = ledger.run(calls.load(id, None))
         assert loaded is not None
         assert loaded.late is True
-        assert [ledger.run(calls.attempt(id, loaded.cursor)) for _ in range(2)] == [1, 2]
+        assert [ledger.run(calls.attempt(id, loaded.cursor, name)) for name in ("t1", "t2", "t2")] == [1, 2, 2]
     admit(ledger, lone)
-    assert ledger.run(calls.attempt(lone, None)) == 0
+    assert ledger.run(calls.attempt(lone, None, "t3")) == 0
     assert ledger.redis.hget(ledger.key(f"m:{lone}-0"), "xt") is None
     ledger.run(calls.admit(many, "0", "{}", [Admission(to=f"+1312{i:07d}", lane="alerts") for i in range(200)]))
-    assert ledger.run(calls.attempt(many, "0")) == 0
-    assert ledger.run(calls.attempt(many, "1")) == 1
+    assert ledger.run(calls.attempt(many, "0", "t3")) == 0
+    assert ledger.run(calls.attempt(many, "1", "t4")) == 1
     loaded = ledger.run(calls.load(many, "1"))
     assert loaded is not None
     assert loaded.late is False, "the next chunk has its own time"

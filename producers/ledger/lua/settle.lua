@@ -34,14 +34,15 @@ local function count_failure(endpoint)
 end
 
 local function fail(r, mine)
+  local tries, first, last = string.match(call('HGET', P .. 'cbt:' .. r.e, r.i) or '', '^(%d+):(%d+):[^:]*:?(%d*)')
+  if last == r.l then return 'again' end -- said before, and the reply was lost: a failure counts once
   count_failure(r.e)
   if not mine then return 'again' end
-  local tries, first = string.match(call('HGET', P .. 'cbt:' .. r.e, r.i) or '', '^(%d+):(%d+)')
   tries, first = num(tries, 0) + 1, num(first, NOW)
   if NOW >= first + KEPT then return bury(r, r.why) end
   local wait = math.max(FIRST * 2 ^ (tries - 1) * num(r.wait, 1), num(r.after, 0))
   local due = math.min(NOW + wait, first + KEPT)
-  call('HSET', P .. 'cbt:' .. r.e, r.i, int(tries) .. ':' .. int(first) .. ':' .. r.why)
+  call('HSET', P .. 'cbt:' .. r.e, r.i, int(tries) .. ':' .. int(first) .. ':' .. r.why .. ':' .. r.l)
   call('ZADD', P .. 'cb:' .. r.e, int(due), r.i)
   look_by(r.e, due)
   return 'again'
