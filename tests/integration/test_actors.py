@@ -17,6 +17,7 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producers.fields import compact_json
 from producers.ledger import calls
@@ -107,6 +108,38 @@ def receipt_event(ref: str, status: str, **payload: Any) -> str:
     to = [{"phone_number": "+13125550100", "status": status}]
     body = {"direction": "outbound", "id": PID, "to": to, "webhook_url": f"https://x.example/?ref={ref}", **payload}
     return json.dumps({"data": {"id": "e1", "event_type": "message.finalized", "payload": body}})
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Repeats at once, and whatever the time that they take on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast(dict[str, Any], patiently.__kwdefaults__), "within_s", 60.0)
+        patch.setitem(cast(dict[str, Any], patiently.__kwdefaults__), "sleep", lambda _: None)
+        yield
+
+
+class Unheard(Ledger):
+    """Its calls of one script run, and their first replies are lost."""
+
+    def __init__(self, ledger: Ledger, script: str, *, lost: int) -> None:
+        super().__init__(ledger.redis, ledger.namespace)
+        self._script, self.to_lose = script, lost
+
+    def run(self, call: Any) -> Any:
+        reply = super().run(call)
+        self._lose([call])
+        return reply
+
+    def run_many(self, calls: Any) -> Any:
+        replies = super().run_many(calls)
+        self._lose(calls)
+        return replies
+
+    def _lose(self, calls: Any) -> None:
+        if self.to_lose and any(call.script == self._script for call in calls):
+            self.to_lose -= 1
+            raise RedisTimeoutError("Timeout reading from socket")
 
 
 @contextmanager
@@ -317,6 +350,30 @@ def test_a_notification_that_ends_whoever_expands_it_is_given_up_unseen(
     assert state(published, f"{killer.id}-0") == "rejected"
     monkeypatch.undo()
     assert expand(sound.id, None, ledger=published, config=config, point=Points()).queued == 1
+
+
+def test_replies_that_are_lost_use_up_no_try_of_a_late_notification(
+    published: Ledger, config: Config, notifier: Notifier
+) -> None:
+    ticket = notifier.enqueue("notice", to="+13125550100", text="hello")
+    make_late(published, ticket.id, many=False)
+    deaf = Unheard(published, "attempt", lost=LATE_TRIES + 1)
+    with unhurried():
+        assert expand(ticket.id, None, ledger=deaf, config=config, point=Points()).queued == 1
+    assert deaf.to_lose == 0
+
+
+def test_replies_that_are_lost_use_up_no_try_of_a_late_batch(
+    published: Ledger, config: Config, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = accepted(published, config, notifier, PID)
+    published.run(calls.hear("b1", compact_json([receipt_event(message, "delivered")])))
+    published.redis.zadd(published.key("rx"), {"b1": 1_000_000})
+    deaf = Unheard(published, "reread", lost=LATE_TRIES + 1)
+    monkeypatch.setattr(reconciliation, "_carefully", lambda *_: pytest.fail("nothing ended whoever read it"))
+    with unhurried():
+        assert reconcile("b1", ledger=deaf) == {"applied": 1}
+    assert deaf.to_lose == 0
 
 
 def test_waiting_for_a_newer_release_is_no_try(published: Ledger, config: Config, notifier: Notifier) -> None:
