@@ -114,7 +114,8 @@ def cancel(id: Id, as_json: AsJson = False) -> None:
         raise NotFound(id[:40])
     stopped, asked_back = open_notifier(settings).stop_any(id)
     if as_json:
-        print_json({"id": id, "cancelled": stopped, "asked_back": asked_back})
+        more = {"asked_back": asked_back} if asked_back else {}  # as the API answers
+        print_json({"id": id, "cancelled": stopped, **more})
         return
     if stopped or not asked_back:
         print(f"{stopped} message{'s' * (stopped != 1)} stopped" if stopped else "nothing could be stopped any more")
