@@ -29,7 +29,8 @@ class Receiver(BaseHTTPRequestHandler):
         if event["id"] not in handled and event["version"] >= newest.get(event["message"] or "", 0):
             handled.add(event["id"])
             newest[event["message"] or ""] = event["version"] if event["message"] else 0
-            print(event["type"], event["message"] or event["notification"], event["state"] or event.get("counts"))
+            about = event["message"] or event["notification"] or event.get("number")  # of an opt-out: the person
+            print(event["type"], about, event["state"] or event.get("counts"))
         self.send_response(204)
         self.end_headers()
 

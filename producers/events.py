@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 MESSAGE_FINAL, MESSAGE_CORRECTED = "message.final", "message.corrected"
 NOTIFICATION_FINISHED = "notification.finished"
-INBOUND_RECEIVED = "inbound.received"
+INBOUND_RECEIVED, OPT_OUT_CHANGED = "inbound.received", "opt_out.changed"
 
 
 class Event(NamedTuple):
     """Something that happened. ``id`` is the same on a repeat; ``at`` is in microseconds of the epoch.
 
     ``counts``: of a notification that finished, how many of its messages ended in which state. ``details``: what else an
-    event of its type says: ``inbound`` and ``reply_to`` of inbound.received (either may be empty), ``url`` of link.clicked.
+    event of its type says: ``inbound`` and ``reply_to`` of inbound.received (either may be empty), ``url`` of link.clicked,
+    ``scope``, ``source`` and ``occurred_us`` of opt_out.changed, whose ``message`` is the person's number.
     """
 
     cursor: str
@@ -68,8 +69,9 @@ def counts_of(text: str) -> dict[str, int]:
 
 # Of these the version tells a repeat; of what else happens to a message, such as two clicks, only the place does.
 _BY_VERSION = frozenset({MESSAGE_FINAL, MESSAGE_CORRECTED, NOTIFICATION_FINISHED, "message.changed"})
-# What the stream abbreviates: the place of an inbound message among those kept, ours that it answers, the link followed.
-_NAMES = {"in": "inbound", "r": "reply_to", "u": "url"}
+# What the stream abbreviates: the place of an inbound message among those kept, ours that it answers, the link followed;
+# of an opt-out where it counts, who said so, and when it was said.
+_NAMES = {"in": "inbound", "r": "reply_to", "u": "url", "sc": "scope", "sr": "source", "oc": "occurred_us"}
 _OWN = frozenset({"m", "y", "v", "s", "t", "c"})
 
 

@@ -55,6 +55,7 @@ def publication(config: Config, *, release: int) -> Publication:
             "every_event": config.events.all,
         },
         "receipts": config.receipts.mode,
+        "opt_outs_endpoint": endpoint_of(config.callbacks.opt_outs),
         "inbound": {"replies_s": config.inbound.replies_s}
         | ({"actor": config.inbound.actor} if config.inbound.actor else {}),
     }

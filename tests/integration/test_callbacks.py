@@ -29,14 +29,16 @@ from worker.callbacks import letters
 from worker.callbacks.caller import Caller
 from worker.callbacks.letters import Letter, write_letter
 from worker.callbacks.post import Post, Posted, is_public
-from worker.settings import parse_config
+from worker.publication import publication as site_publication
+from worker.settings import Config, parse_config
+from worker.times import rfc3339
 
 SECRET = "a secret of the tests"
 URL = "https://app.example.com/events"
 EXTRAS = b'{"callback_url":"https://app.example.com/events","metadata":{"order":7}}'
 HERE = {"endpoint": endpoint_of(URL), "extras": EXTRAS}
 DAY = timedelta(days=1)
-CONFIG = parse_config("""
+CONFIG_TEXT = """
 [senders.alerts]
 channel = "short_code"
 from = "12345"
@@ -46,7 +48,8 @@ sender = "alerts"
 [job_types.told]
 sender = "alerts"
 callback_url = "https://told.example.com/events"
-""")
+"""
+CONFIG = parse_config(CONFIG_TEXT)
 
 
 @pytest.fixture
@@ -558,6 +561,74 @@ def test_an_app_that_is_answered_gets_what_was_written_and_a_click_its_url_until
     ledger.redis.delete(ledger.key("in"))
     erased = letter_of(ledger, f"e{event.cursor}")
     assert erased is not None and erased["inbound"] is None and erased["id"] == letter["id"]
+
+
+def opt_outs_go_to(app: App, ledger: Ledger) -> Config:
+    """A configuration that names the app, published."""
+    config = parse_config(f'{CONFIG_TEXT}[callbacks]\nopt_outs = "{app.url}"\n')
+    ledger.run(calls.publish(site_publication(config, release=2), {}))
+    return config
+
+
+def say(ledger: Ledger, direction: Any, *, scope: str = "sender:alerts", occurred_us: int = 0) -> None:
+    said = calls.opt(TO, direction, scopes=[scope], occurred_us=occurred_us, source="webhook", evidence="e1")
+    assert ledger.run(said) == 1
+
+
+def test_an_opt_out_is_called_in_to_the_site_until_it_is_heard_as_the_stream_says_it(ledger: Ledger, app: App) -> None:
+    config = opt_outs_go_to(app, ledger)
+    app.answers = [503]
+    said_us = 1_764_000_000_123_456
+    say(ledger, "out", occurred_us=said_us)
+    (event,) = stream(ledger)
+    endpoint = endpoint_of(app.url)
+
+    async def work(post: Post) -> None:
+        await Caller(ledger, config, lambda: post).call_what_is_due()
+        for key, member in ((f"cb:{endpoint}", f"e{event.cursor}"), ("cb", endpoint)):
+            ledger.redis.zadd(ledger.key(key), {member: 0}, xx=True)  # the time of its repeat has come
+        await Caller(ledger, config, lambda: post).call_what_is_due()
+
+    run(work)
+    failed, told = app.heard
+    assert failed == told, "under the same id"
+    assert told == {
+        "type": "opt_out.changed", "id": event.id, "schema": 1, "notification": None, "message": None, "state": "out",
+        "version": event.version, "at": rfc3339(event.at), "number": TO, "scope": "sender:alerts", "source": "webhook",
+        "occurred_at": "2025-11-24T16:00:00.123Z",
+    }  # fmt: skip
+    assert event.details == {"scope": "sender:alerts", "source": "webhook", "occurred_us": str(said_us)}
+    assert (event.type, event.message, event.state) == ("opt_out.changed", TO, "out")
+    assert keys(ledger) <= {"cb"}, "and owed no more"
+
+
+def test_of_an_opt_out_that_was_taken_back_only_what_holds_is_told(ledger: Ledger, app: App) -> None:
+    config = opt_outs_go_to(app, ledger)
+    say(ledger, "out")
+    say(ledger, "in")
+    say(ledger, "out", scope="global")
+    run(lambda post: Caller(ledger, config, lambda: post).call_what_is_due())
+    assert {(told["scope"], told["state"]) for told in app.heard} == {("sender:alerts", "in"), ("global", "out")}
+    versions = [event.version for event in stream(ledger)]
+    assert versions == sorted(set(versions)), "the later word is the newer one"
+
+
+def test_an_opt_out_that_could_not_be_told_is_a_dead_letter_and_is_called_in_again(ledger: Ledger, app: App) -> None:
+    config = opt_outs_go_to(app, ledger)
+    say(ledger, "out")
+    run(lambda post: Caller(ledger, config, lambda: post).call_what_is_due(), allow_private=False)
+    (dead,) = callbacks.read_dead_callbacks(ledger, limit=10)
+    assert dead.why == "private_address" and app.heard == []
+    assert ledger.run(callbacks.call_again([dead.id])) == ["again"]
+    run(lambda post: Caller(ledger, config, lambda: post).call_what_is_due())
+    assert [told["number"] for told in app.heard] == [TO]
+
+
+def test_where_no_app_wants_opt_outs_they_owe_nothing_and_are_on_the_stream(ledger: Ledger) -> None:
+    say(ledger, "out")
+    assert keys(ledger) == set()
+    assert [event.type for event in stream(ledger)] == ["opt_out.changed"]
+    assert letter_of(ledger, f"e{stream(ledger)[0].cursor}") is None
 
 
 def test_a_silent_endpoint_holds_up_nobody_else(ledger: Ledger, app: App) -> None:

@@ -5,6 +5,7 @@ each with a test named after it:
 
 - The id and the version are those of the same event on the stream, on every repeat.
 - What has changed again since it was owed is told as it is now; what is on its way again is not told at all.
+- Of an opt-out, only what still holds is told: no repeat hours later opts in who has opted out since.
 - No text of ours is told; what a person wrote is, as long as it is kept.
 """
 
@@ -20,6 +21,7 @@ from producers.events import (
     MESSAGE_CORRECTED,
     MESSAGE_FINAL,
     NOTIFICATION_FINISHED,
+    OPT_OUT_CHANGED,
     Event,
     as_fields,
     event_id,
@@ -28,6 +30,7 @@ from producers.events import (
 from producers.ledger.ledger import Ledger
 from producers.ledger.reading import MessageView, read_message, read_notification
 from producers.ledger.states import FINAL, LETTERS, STATES
+from worker.compliance.opt_outs import read_opt_out
 from worker.inbound import read_inbound
 from worker.settings import Config
 from worker.times import rfc3339
@@ -68,6 +71,8 @@ def write_letter(item: str, *, ledger: Ledger, config: Config) -> Letter | None:
     event = _event(ledger, subject) if kind == "e" else None
     if kind == "e" and event is None:
         return None  # the stream is bounded, and this one has left it
+    if event is not None and event.type == OPT_OUT_CHANGED:
+        return _of_opt_out(ledger, config, event)
     answered = (
         (event.details or {}).get("reply_to") if event else None
     )  # of what a person wrote: the message it replies to
@@ -80,7 +85,7 @@ def write_letter(item: str, *, ledger: Ledger, config: Config) -> Letter | None:
         more: dict[str, Any] = {"message": event.message or None, "state": event.state or None}
         if event.type == INBOUND_RECEIVED:
             more |= _inbound(ledger, event)
-        return _letter(head, {**told, **(event.details or {}), **more})
+        return _letter(head.url, {**told, **(event.details or {}), **more})
     return _of_message(ledger, head, subject) if kind == "m" else _of_notification(ledger, head)
 
 
@@ -91,6 +96,19 @@ def _inbound(ledger: Ledger, event: Event) -> dict[str, Any]:
     return {"message": details.get("reply_to") or None, "inbound": kept[0].payload() if kept else None}
 
 
+def _of_opt_out(ledger: Ledger, config: Config, event: Event) -> Letter | None:
+    """None once the person has changed their mind: that is told by a letter of its own, and may have been told already."""
+    url, said, number = config.callbacks.opt_outs, event.details or {}, event.message
+    if url is None or read_opt_out(ledger, number, said["scope"]).opted_out != (event.state == "out"):
+        return None
+    body = {
+        "type": event.type, "id": event.id, "schema": SCHEMA, "notification": None, "message": None, "state": event.state,
+        "version": event.version, "at": rfc3339(event.at), "number": number, "scope": said["scope"],
+        "source": said["source"], "occurred_at": rfc3339(int(said["occurred_us"])),
+    }  # fmt: skip
+    return _letter(url, body)
+
+
 def _of_message(ledger: Ledger, head: _Head, entry: str) -> Letter | None:
     mark, view = _marked(ledger, entry)
     if mark is None or view is None or view.state not in _FINAL_WORDS:
@@ -99,7 +117,7 @@ def _of_message(ledger: Ledger, head: _Head, entry: str) -> Letter | None:
     kind = MESSAGE_FINAL if mark[:1] == b"f" else MESSAGE_CORRECTED
     id = event_id(kind, entry, version, LETTERS[view.state])
     told = _told(head, id, kind, version, view.timeline[-1].at_us)
-    return _letter(head, {**told, "message": entry, "state": view.state, **_details(view)})
+    return _letter(head.url, {**told, "message": entry, "state": view.state, **_details(view)})
 
 
 def _marked(ledger: Ledger, entry: str) -> tuple[bytes | None, MessageView | None]:
@@ -119,7 +137,7 @@ def _of_notification(ledger: Ledger, head: _Head) -> Letter | None:
         return None
     id = event_id(NOTIFICATION_FINISHED, head.id, head.finishes, "")
     told = _told(head, id, NOTIFICATION_FINISHED, head.finishes, head.finished_us)
-    return _letter(head, {**told, "message": None, "state": None, "counts": view.state_counts})
+    return _letter(head.url, {**told, "message": None, "state": None, "counts": view.state_counts})
 
 
 def _told(head: _Head, id: str, kind: str, version: int, at_us: int) -> dict[str, Any]:
@@ -144,8 +162,8 @@ def _details(view: MessageView) -> dict[str, Any]:
     }
 
 
-def _letter(head: _Head, body: Mapping[str, Any]) -> Letter:
-    return Letter(str(body["id"]), head.url, json.dumps(body, separators=(",", ":")).encode())
+def _letter(url: str, body: Mapping[str, Any]) -> Letter:
+    return Letter(str(body["id"]), url, json.dumps(body, separators=(",", ":")).encode())
 
 
 def _head(ledger: Ledger, config: Config, nid: str) -> _Head | None:

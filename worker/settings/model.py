@@ -331,9 +331,10 @@ class Inbound(Table):
 
 
 class Callbacks(Table):
-    """What apps may ask us to call."""
+    """What apps may ask us to call, and who is called about what belongs to no notification."""
 
     allow_private: bool = Field(False, examples=["false"])
+    opt_outs: Url | None = Field(None, examples=['"https://app.example.com/opt-outs"'])
 
 
 Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=40)], ...], BeforeValidator(_tuple)]

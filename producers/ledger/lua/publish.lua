@@ -15,6 +15,7 @@ local t = new.timing
 local fields = { 'release', int(new.release), 'digest', new.digest, 'json', body, 'at', int(NOW), 'receipts', new.receipts,
   'retention_s', int(new.storage.retention_s), 'content_kept_s', int(new.storage.content_kept_s), 'events', int(new.storage.events) }
 if new.storage.sticky_s then fields[#fields + 1], fields[#fields + 2] = 'sticky_s', int(new.storage.sticky_s) end
+if (new.opt_outs_endpoint or '') ~= '' then fields[#fields + 1], fields[#fields + 2] = 'opt_outs_cb', new.opt_outs_endpoint end
 if new.inbound then
   fields[#fields + 1], fields[#fields + 2] = 'replies_s', int(new.inbound.replies_s)
   if new.inbound.actor then fields[#fields + 1], fields[#fields + 2] = 'inbound', new.inbound.actor end

@@ -1,4 +1,4 @@
--- needs: provider
+-- needs: provider states
 -- Opt-outs: o:<scope>:<last four of the number>, a hash of about a hundred for each million. Not by the number's beginning:
 -- a million people live in nearly as many hundreds, and each key costs more than what it holds. Field <number> holds what
 -- the person said (STOP, START, the provider's list, a 40300), field <number>* what an operator or app set; START never lifts
@@ -81,6 +81,13 @@ local function must_not_text(mid, number, scopes, job_type, where)
   return scope ~= nil
 end
 
+-- Tell apps, by a callback too where the configuration names who wants one. The version is the instant: the later word counts.
+local function tell_of_opt(scope, number, out, at, source)
+  local place = event('opt_out.changed', number, { v = int(NOW) }, out and 'out' or 'in', { 'sc', scope, 'sr', source, 'oc', int(at) })
+  local app = config('opt_outs_cb')
+  if app then owe(app, 'e' .. place) end
+end
+
 -- Record one opt-out or opt-in; the newer occurrence wins, a tie means out. Returns true if that changed anything.
 -- `quiet`: one of so many at once that the streams would lose what else is in them.
 local function set_opt(scope, number, out, at, source, evidence, by_operator, quiet)
@@ -103,8 +110,7 @@ local function set_opt(scope, number, out, at, source, evidence, by_operator, qu
   if before and not after and call('HINCRBY', any, number, -1) <= 0 then call('HDEL', any, number) end
   if before ~= after and not quiet then
     audit(after and 'out' or 'in', number, '', scope, said, by_operator and 'operator' or 'person')
-    call('XADD', P .. 'ev', 'MAXLEN', '~', setting('events', 100000), '*', 'y', 'opt_out.changed', 'm', number,
-      's', after and 'out' or 'in', 'v', '1', 't', int(NOW))
+    tell_of_opt(scope, number, after, at, source)
   end
   if out then provider.recall(number, opted_out) end
   return true
