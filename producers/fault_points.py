@@ -47,6 +47,8 @@ STEPS = {
     "claim": "take callbacks that are due; after: with some",
     "callback": "tell an app",
     "settle": "record how that went",
+    # what operators ask for
+    "forget": "take a person out of some of their messages",
 }
 POINTS = tuple(f"{step}.{edge}" for step in STEPS for edge in ("before", "after"))
 ACTIONS = {"kill": "SIGKILL", "stop": "SIGSTOP"}  # by name: not every system on which apps are written has them

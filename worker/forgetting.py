@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from producers.fault_points import reach
 from producers.ledger import calls
 from producers.ledger.ledger import Ledger
 
@@ -90,7 +91,9 @@ def _forget_messages(ledger: Ledger, number: str, messages: list[str], done: For
         tos = pipe.execute() if messages else []
     theirs = [m for m, to in zip(messages, tos, strict=True) if to and number in to.decode().split(",")]
     for start in range(0, len(theirs), MESSAGES_A_CALL):
+        reach("forget.before")
         forgot, stopped, left = ledger.run(calls.forget(number, theirs[start : start + MESSAGES_A_CALL]))
+        reach("forget.after")
         done.messages += forgot
         done.stopped += stopped
         done.left += left

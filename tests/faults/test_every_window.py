@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from app_kit import running_app
 from faults.load import NUMBERS, Load
+from faults.test_asked_deaths import ASKED
 from service_kit import Service, running_service, terminate, wait_until
 
 from producers.fault_points import POINTS
@@ -61,7 +62,7 @@ LISTENER = {f"{step}.{edge}": f"{step}.{edge}:kill:3" for step in ("hear", "bell
 
 
 def test_every_point_has_its_death() -> None:
-    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER, *CALLING, *WITHDRAWING]
+    armed = [*WORKER, *AFTER_A_DEATH, *UNHEARD, *PRODUCER, *LISTENER, *CALLING, *WITHDRAWING, *ASKED]
     assert sorted(armed) == sorted(POINTS)
 
 
