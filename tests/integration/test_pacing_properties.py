@@ -13,6 +13,7 @@ from pacing_kit import Left, Workers, fill, publish, virtual
 from pacing_model import PacingMachine, search
 from virtual_time import MINUTE_US, SECOND_US, VirtualLedger
 
+from producers.ledger import calls
 from producers.ledger.calls import GRANT_HI_US
 from producers.ledger.connection import connect
 
@@ -75,6 +76,39 @@ def test_a_shared_pace_that_is_over_full_is_used_up_and_no_lane_waits_for_ever(v
     assert counts["d"] >= 19 and counts["e"] >= 19, "who asks for little gets it"
     assert counts["c"] >= 98, "and so does who asks for less than an equal share"
     assert counts["b"] >= 400 and counts["a"] >= 400, "and the others share the rest alike"
+
+
+def test_who_asks_for_little_does_not_queue_behind_all_who_ask_for_more(virtual: VirtualLedger) -> None:
+    """Twenty lanes want half of a pace each; the one that wants less than a twenty-first of it gets what it wants."""
+    greedy = {f"greedy{n}": 20_000 for n in range(20)}
+    publish(virtual, *paced(**greedy, little=500_000, a_sms=10_000))
+    for name in (*greedy, "little"):
+        fill(virtual, name, 200)
+    counts = Counter(row.lane for row in Workers(virtual).run_for(20 * SECOND_US))
+    assert counts["little"] >= 38
+    assert max(counts.values()) - min(counts[name] for name in greedy) <= 10, "and the others share the rest alike"
+
+
+def test_a_turn_far_ahead_from_elsewhere_puts_nobody_behind_all_others_for_long(virtual: VirtualLedger) -> None:
+    publish(virtual, *paced(a=10_000, b=10_000, c=10_000, d=10_000, a_sms=20_000))
+    virtual.redis.hset(virtual.key("lane:d"), "wt", 1_000_000)
+    for name in "abcd":
+        fill(virtual, name, 200)
+    counts = Counter(row.lane for row in Workers(virtual).run_for(8 * SECOND_US))
+    assert max(counts.values()) - counts["d"] <= 10, counts
+
+
+def test_a_lane_whose_urgent_message_is_gone_waits_again_as_what_it_has_left(virtual: VirtualLedger) -> None:
+    publish(virtual, *paced(a=10_000, b=10_000, a_sms=40_000))
+    fill(virtual, "a", 100, klass=2)
+    workers = Workers(virtual)
+    workers.run_for(SECOND_US)
+    urgent = fill(virtual, "a", 1, klass=0)[0]
+    given = virtual.redis.zcard(virtual.key("g:a"))
+    virtual.run(calls.cancel(urgent.split("-")[0], 0))
+    normal = fill(virtual, "b", 1, klass=1)[0]
+    left = [row.message for row in workers.run_for(SECOND_US)]
+    assert left.index(normal) == given, "bulk took the turn that an urgent message had waited for"
 
 
 def test_the_sms_and_mms_of_a_number_take_turns_at_its_pace(virtual: VirtualLedger) -> None:
